@@ -1,0 +1,2 @@
+//! cntr.
+#![deny(unsafe_code)]
