@@ -1,2 +1,10 @@
-//! cntr.
+//! cntr attaches to a running container with your own tools.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`engine`] | speaks FUSE with the kernel; serves any file system |
+//! | [`sys`] | the unsafe code: wrappers of system calls |
 #![deny(unsafe_code)]
+
+pub mod engine;
+pub mod sys;

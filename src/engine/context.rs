@@ -1,0 +1,57 @@
+//! What a file system method may know about the request it serves.
+
+use super::Notifier;
+use super::negotiate::Negotiated;
+
+/// The queue's side of a request that is about to block; implemented by the transports.
+pub trait Seat: Sync {
+    /// The calling thread is about to block for long: let another thread fetch requests in its place.
+    fn leave(&self);
+    /// The calling thread is done blocking.
+    fn rejoin(&self);
+    /// Whether the kernel asked to interrupt the request in service.
+    fn interrupted(&self) -> bool;
+}
+
+/// The caller of a request, and what was negotiated with the kernel.
+///
+/// `uid`, `gid` and `pid` are those of the calling thread (file system ids), in the user and pid namespace the file
+/// system was mounted in. On a mount that allows id mapping they are `u32::MAX` for requests that create nothing.
+pub struct Context<'a> {
+    /// Identifies the request on its connection; unique while it is in service.
+    pub unique: u64,
+    /// File system user id of the caller.
+    pub uid: u32,
+    /// File system group id of the caller.
+    pub gid: u32,
+    /// Thread id of the caller, 0 if it is not visible in the mounter's pid namespace.
+    pub pid: u32,
+    /// What this session and the kernel agreed on.
+    pub negotiated: &'a Negotiated,
+    /// Tells the kernel about changes it did not make; never blocks on the kernel.
+    pub notifier: &'a Notifier,
+    pub(super) seat: &'a dyn Seat,
+}
+
+impl Context<'_> {
+    /// Runs `job`, which may block for long (a lock wait, an fsync), without holding up other requests: another
+    /// thread fetches them meanwhile. `job` should return `EINTR` when a system call in it is interrupted; the engine
+    /// interrupts it with a signal when the kernel asks for it.
+    pub fn block_in_place<R>(&self, job: impl FnOnce() -> R) -> R {
+        struct Rejoin<'a>(&'a dyn Seat);
+        impl Drop for Rejoin<'_> {
+            fn drop(&mut self) {
+                self.0.rejoin();
+            }
+        }
+        self.seat.leave();
+        let _rejoin = Rejoin(self.seat);
+        job()
+    }
+
+    /// Whether the kernel asked to interrupt this request: a loop that waits should end with `EINTR`.
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.seat.interrupted()
+    }
+}

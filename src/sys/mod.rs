@@ -1,0 +1,4 @@
+//! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
+#![allow(unsafe_code)]
+
+pub mod mount;
