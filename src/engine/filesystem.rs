@@ -117,6 +117,8 @@ pub struct Creation<'a> {
     pub umask: u32,
     /// Device number for MKNOD, in the kernel's 32-bit encoding.
     pub rdev: u32,
+    /// With `O_TRUNC` on a file that exists: clear set-user-id and set-group-id.
+    pub kill_suidgid: bool,
     /// Supplementary group and security contexts, if negotiated.
     pub extensions: Extensions<'a>,
 }
