@@ -1,6 +1,10 @@
 //! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
 #![allow(unsafe_code)]
 
+pub mod capability;
+pub mod channel;
 pub mod fuse;
 pub mod mount;
+pub mod process;
+pub mod terminal;
 pub mod thread;
