@@ -35,8 +35,9 @@ pub use context::{Context, Seat};
 pub use dispatch::entry_out;
 pub use errno::Errno;
 pub use filesystem::{
-    Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest, LockRequest, NodeId, Opened,
-    Payload, ReadRequest, Result, SetAttr, SetTime, Statx, WriteRequest,
+    Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
+    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
+    WriteRequest,
 };
 pub use negotiate::Negotiated;
 pub use notify::Notifier;
