@@ -70,6 +70,8 @@ pub struct DetachedMount {
     pub device: OwnedFd,
     /// The mount. Nothing can be looked up through it before the session was started.
     pub mount: OwnedFd,
+    /// Number of the connection under `/sys/fs/fuse/connections`.
+    pub connection: u32,
 }
 
 impl DetachedMount {
@@ -134,7 +136,12 @@ impl DetachedMount {
             context.set_flag(c"ro").map_err(kernel("ro"))?;
         }
         let mount = context.mount(options.attr).map_err(kernel("fsmount"))?;
-        Ok(DetachedMount { device, mount })
+        let connection = crate::sys::fuse::connection(mount.as_fd()).map_err(kernel("statx"))?;
+        Ok(DetachedMount {
+            device,
+            mount,
+            connection,
+        })
     }
 
     /// Attaches the mount at `path`.
