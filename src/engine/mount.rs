@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -144,20 +144,17 @@ impl DetachedMount {
         })
     }
 
-    /// Attaches the mount at `path`.
+    /// Attaches `mount` at `path`.
     ///
     /// # Errors
     /// [`MountError::Attach`].
-    pub fn attach(&self, path: &Path) -> Result<(), MountError> {
-        let failed = |source| MountError::Attach {
-            path: path.to_owned(),
-            source,
-        };
+    pub fn attach_at(mount: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
+        let failed = |source| MountError::Attach { path: path.to_owned(), source };
         let target = File::options()
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
             .open(path)
             .map_err(failed)?;
-        mount::attach(self.mount.as_fd(), target.as_fd(), c"").map_err(failed)
+        mount::attach(mount, target.as_fd(), c"").map_err(failed)
     }
 }

@@ -4,6 +4,7 @@
 mod memory;
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,7 +87,7 @@ impl Mounted {
             &Config::default(),
         )
         .expect("a session");
-        detached.attach(dir.path()).expect("attached");
+        DetachedMount::attach_at(detached.mount.as_fd(), dir.path()).expect("attached");
         Mounted {
             fs,
             session: Some(session),
