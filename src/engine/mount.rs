@@ -149,7 +149,10 @@ impl DetachedMount {
     /// # Errors
     /// [`MountError::Attach`].
     pub fn attach_at(mount: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
-        let failed = |source| MountError::Attach { path: path.to_owned(), source };
+        let failed = |source| MountError::Attach {
+            path: path.to_owned(),
+            source,
+        };
         let target = File::options()
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_CLOEXEC)

@@ -4,8 +4,8 @@
 mod memory;
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -366,17 +366,22 @@ fn measurements_count_requests() -> Result<(), Failed> {
     fs::write(mounted.path("a"), &data)?;
     assert_eq!(fs::read(mounted.path("a"))?.len(), data.len());
     let _ = fs::metadata(mounted.path("missing"));
-    let operations = mounted.monitor().operations();
+    // A request is recorded after it was answered.
     let of = |name: &str| {
-        operations
-            .iter()
+        mounted
+            .monitor()
+            .operations()
+            .into_iter()
             .find(|o| o.operation == name)
-            .unwrap_or_else(|| panic!("no {name}"))
     };
-    assert_eq!(of("WRITE").bytes, data.len() as u64);
-    assert_eq!(of("READ").bytes, data.len() as u64);
-    assert!(of("LOOKUP").errors >= 1);
-    assert!(of("LOOKUP").p50_ns > 0);
-    assert!(of("LOOKUP").max_ns >= of("LOOKUP").p50_ns);
+    let bytes = |name: &str| of(name).map_or(0, |o| o.bytes);
+    wait_until("bytes are counted", || {
+        bytes("WRITE") == data.len() as u64 && bytes("READ") == data.len() as u64
+    });
+    wait_until("errors are counted", || {
+        of("LOOKUP").is_some_and(|o| o.errors >= 1)
+    });
+    let lookup = of("LOOKUP").ok_or("no LOOKUP")?;
+    assert!(lookup.p50_ns > 0 && lookup.max_ns >= lookup.p50_ns);
     Ok(())
 }
