@@ -372,6 +372,10 @@ fn layout_and_constants_are_those_of_the_header() {
         .trim()
         .parse()
         .expect("number");
+    if minor < 38 {
+        println!("skipped: the header is of 7.{minor}, structures have grown since");
+        return;
+    }
 
     let newer: BTreeMap<&str, u64> = NEWER.iter().copied().collect();
     let mut expected = BTreeMap::new();

@@ -267,3 +267,27 @@ pub fn samples<'a>(
         }),
     ]
 }
+
+/// What is left of an operation in a dialect that does not know all of its arguments.
+pub fn as_known_to<'a>(operation: &Operation<'a>, d: Dialect) -> Operation<'a> {
+    let mut known = operation.clone();
+    match &mut known {
+        Operation::Write { arg, .. } if d.minor < 9 => {
+            (arg.lock_owner, arg.flags, arg.padding) = (0, 0, 0);
+        }
+        Operation::Mknod { arg, .. } if d.minor < 12 => (arg.umask, arg.padding) = (0, 0),
+        Operation::Create { arg, .. } if d.minor < 12 => (arg.umask, arg.open_flags) = (0, 0),
+        Operation::Setxattr { arg, .. } if !d.flags.contains(InitFlags::SETXATTR_EXT) => {
+            (arg.setxattr_flags, arg.padding) = (0, 0);
+        }
+        _ => {}
+    }
+    known
+}
+
+/// A message of the operation, with ids that are easy to tell apart.
+pub fn encode(operation: &Operation<'_>, d: Dialect) -> Vec<u8> {
+    let mut message = Vec::new();
+    operation.encode_contiguous(0x10, 0x11, 0x12, 0x13, 0x14, d, &mut message);
+    message
+}
