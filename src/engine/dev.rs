@@ -62,14 +62,19 @@ impl Device {
             Ok(0) => Fetch::Gone,
             Ok(len) => Fetch::Request(len),
             Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ECONNABORTED) => Fetch::Gone,
-            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOENT) => Fetch::Again,
+            Err(
+                nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOENT,
+            ) => Fetch::Again,
             Err(errno) => Fetch::Failed(errno.into()),
         }
     }
 
     /// Waits until a request can be read, at most `milliseconds`; false if there is none by then.
     pub(super) fn poll(&self, milliseconds: u16) -> io::Result<bool> {
-        let mut poll = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let mut poll = [nix::poll::PollFd::new(
+            self.0.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
         Ok(nix::poll::poll(&mut poll, milliseconds)? > 0)
     }
 
@@ -118,7 +123,9 @@ impl Device {
 
     /// Sends a complete notification.
     pub(super) fn notify(&self, message: &[u8]) -> io::Result<()> {
-        nix::unistd::write(&self.0, message).map(drop).map_err(io::Error::from)
+        nix::unistd::write(&self.0, message)
+            .map(drop)
+            .map_err(io::Error::from)
     }
 
     fn deliver(&self, message: &[IoSlice<'_>]) -> Delivery {
@@ -126,7 +133,9 @@ impl Device {
             match nix::sys::uio::writev(&self.0, message) {
                 Ok(_) => return Delivery::Taken,
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => return Delivery::Refused,
+                Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => {
+                    return Delivery::Refused;
+                }
                 Err(errno) => {
                     tracing::error!(%errno, "the kernel rejects a reply");
                     return Delivery::Refused;
@@ -138,7 +147,8 @@ impl Device {
 
 fn read_at(file: &File, payload: &mut [u8], size: usize, offset: u64) -> Result<usize, Errno> {
     let size = size.min(payload.len());
-    file.read_at(&mut payload[..size], offset).map_err(Errno::from)
+    file.read_at(&mut payload[..size], offset)
+        .map_err(Errno::from)
 }
 
 /// Memory for one request. The data of a WRITE starts on a page.
@@ -152,7 +162,10 @@ impl RequestBuffer {
         let memory = vec![0; max_write as usize + ARGUMENTS + 2 * PAGE];
         let before_data = size_of::<fuse_in_header>() + size_of::<fuse_write_in>();
         let page = memory.as_ptr().align_offset(PAGE) + PAGE;
-        RequestBuffer { memory, start: page - before_data }
+        RequestBuffer {
+            memory,
+            start: page - before_data,
+        }
     }
 
     fn space(&mut self) -> &mut [u8] {
@@ -177,7 +190,11 @@ impl ReplyBuffer {
         let capacity = (max_write as usize).max(ARGUMENTS);
         let memory = vec![0; capacity + 2 * PAGE];
         let payload = memory.as_ptr().align_offset(PAGE) + PAGE;
-        ReplyBuffer { memory, payload, capacity }
+        ReplyBuffer {
+            memory,
+            payload,
+            capacity,
+        }
     }
 
     /// Where the payload is encoded in place.

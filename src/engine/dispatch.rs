@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use fuse_proto::dirent::{DirentPlusWriter, DirentWriter, DirentsPlus};
 use fuse_proto::flags::{
-    FsyncFlags, GetattrFlags, IoctlFlags, LkFlags, OpenInFlags, ReleaseFlags, SetattrValid, SetxattrFlags, WriteFlags,
+    FsyncFlags, GetattrFlags, IoctlFlags, LkFlags, OpenInFlags, ReleaseFlags, SetattrValid,
+    SetxattrFlags, WriteFlags,
 };
-use fuse_proto::reply::{EncodeError, ReplyWriter};
-use fuse_proto::request::{Dialect, Extensions, Operation, Request};
+use fuse_proto::{Dialect, EncodeError, Extensions, Operation, ReplyWriter, Request};
 use fuse_proto::{
-    fuse_attr_out, fuse_copy_file_range_in, fuse_copy_file_range_out, fuse_create_in, fuse_entry_out, fuse_ioctl_out,
-    fuse_lk_in, fuse_lk_out, fuse_lseek_out, fuse_open_out, fuse_setattr_in, fuse_statfs_out, fuse_statx_out,
-    fuse_write_out,
+    fuse_attr_out, fuse_copy_file_range_in, fuse_copy_file_range_out, fuse_create_in,
+    fuse_entry_out, fuse_ioctl_out, fuse_lk_in, fuse_lk_out, fuse_lseek_out, fuse_open_out,
+    fuse_setattr_in, fuse_statfs_out, fuse_statx_out, fuse_write_out,
 };
 
 use super::{
-    Attributes, Context, CopyRequest, Creation, Data, Entry, Errno, FileHandle, FileSystem, IoctlRequest, LockRequest,
-    NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, WriteRequest,
+    Attributes, Context, CopyRequest, Creation, Data, Entry, Errno, FileHandle, FileSystem,
+    IoctlRequest, LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime,
+    WriteRequest,
 };
 
 /// What to answer.
@@ -58,11 +59,19 @@ pub(super) struct Outcome {
 
 impl Outcome {
     fn of(answer: Result<Answer>) -> Outcome {
-        Outcome { answer, grant: Grant::Nothing, written: 0 }
+        Outcome {
+            answer,
+            grant: Grant::Nothing,
+            written: 0,
+        }
     }
 
     fn granting(encoded: std::result::Result<usize, EncodeError>, grant: Grant) -> Outcome {
-        Outcome { answer: encoded.map(Answer::Payload).map_err(unencodable), grant, written: 0 }
+        Outcome {
+            answer: encoded.map(Answer::Payload).map_err(unencodable),
+            grant,
+            written: 0,
+        }
     }
 }
 
@@ -90,7 +99,9 @@ pub(super) fn take_back<F: FileSystem>(fs: &F, grant: Grant, payload: &[u8]) {
         }
         Grant::Entries(len) => {
             let granted = DirentsPlus::new(&payload[..len]).map(|entry| entry.entry.nodeid);
-            granted.filter(|node| *node != 0).for_each(|node| fs.forget(NodeId(node), 1));
+            granted
+                .filter(|node| *node != 0)
+                .for_each(|node| fs.forget(NodeId(node), 1));
         }
     }
 }
@@ -118,7 +129,9 @@ fn serve<F: FileSystem>(
 ) -> Result<Outcome> {
     let node = NodeId(request.header.nodeid);
     let done = |encoded: std::result::Result<usize, EncodeError>| {
-        Ok(Outcome::of(encoded.map(Answer::Payload).map_err(unencodable)))
+        Ok(Outcome::of(
+            encoded.map(Answer::Payload).map_err(unencodable),
+        ))
     };
     let empty = || Ok(Outcome::of(Ok(Answer::Payload(0))));
     match &request.operation {
@@ -136,19 +149,34 @@ fn serve<F: FileSystem>(
                 .then_some(FileHandle(arg.fh));
             let statx = fs.statx(cx, node, fh, arg.sx_flags, arg.sx_mask)?;
             let (attr_valid, attr_valid_nsec) = ttl(statx.ttl);
-            let out = fuse_statx_out { attr_valid, attr_valid_nsec, stat: statx.stat, ..Default::default() };
+            let out = fuse_statx_out {
+                attr_valid,
+                attr_valid_nsec,
+                stat: statx.stat,
+                ..Default::default()
+            };
             done(ReplyWriter::new(payload, dialect).statx(&out))
         }
         Operation::Setattr(arg) => {
             let (fh, set) = set_attr(arg);
-            done(attributes(&fs.setattr(cx, node, fh, &set)?, payload, dialect))
+            done(attributes(
+                &fs.setattr(cx, node, fh, &set)?,
+                payload,
+                dialect,
+            ))
         }
         Operation::Readlink => {
             let len = fs.readlink(cx, node, payload)?;
             Ok(Outcome::of(Ok(Answer::Payload(len))))
         }
         Operation::Symlink { name, target, ext } => {
-            let creation = Creation { mode: 0o777, umask: 0, rdev: 0, kill_suidgid: false, extensions: ext.clone() };
+            let creation = Creation {
+                mode: 0o777,
+                umask: 0,
+                rdev: 0,
+                kill_suidgid: false,
+                extensions: ext.clone(),
+            };
             let entry = fs.symlink(cx, node, os(name), target, &creation)?;
             Ok(entry_outcome(&entry, payload, dialect))
         }
@@ -164,8 +192,13 @@ fn serve<F: FileSystem>(
             Ok(entry_outcome(&entry, payload, dialect))
         }
         Operation::Mkdir { arg, name, ext } => {
-            let creation =
-                Creation { mode: arg.mode, umask: arg.umask, rdev: 0, kill_suidgid: false, extensions: ext.clone() };
+            let creation = Creation {
+                mode: arg.mode,
+                umask: arg.umask,
+                rdev: 0,
+                kill_suidgid: false,
+                extensions: ext.clone(),
+            };
             let entry = fs.mkdir(cx, node, os(name), &creation)?;
             Ok(entry_outcome(&entry, payload, dialect))
         }
@@ -177,7 +210,12 @@ fn serve<F: FileSystem>(
             fs.rmdir(cx, node, os(name))?;
             empty()
         }
-        Operation::Rename { newdir, flags, name, newname } => {
+        Operation::Rename {
+            newdir,
+            flags,
+            name,
+            newname,
+        } => {
             fs.rename(cx, (node, os(name)), (NodeId(*newdir), os(newname)), *flags)?;
             empty()
         }
@@ -186,7 +224,8 @@ fn serve<F: FileSystem>(
             Ok(entry_outcome(&entry, payload, dialect))
         }
         Operation::Open(arg) => {
-            let kill = OpenInFlags::from_bits_retain(arg.open_flags).contains(OpenInFlags::KILL_SUIDGID);
+            let kill =
+                OpenInFlags::from_bits_retain(arg.open_flags).contains(OpenInFlags::KILL_SUIDGID);
             let opened = fs.open(cx, node, arg.flags, kill)?;
             let encoded = ReplyWriter::new(payload, dialect).open(&open_out(&opened));
             Ok(Outcome::granting(encoded, Grant::Open(node, opened.fh)))
@@ -200,8 +239,14 @@ fn serve<F: FileSystem>(
             Ok(create_outcome(&entry, &opened, payload, dialect))
         }
         Operation::Read(arg) => {
-            let size = arg.size.min(u32::try_from(payload.len()).unwrap_or(u32::MAX));
-            let read = ReadRequest { offset: arg.offset, size, flags: arg.flags };
+            let size = arg
+                .size
+                .min(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+            let read = ReadRequest {
+                offset: arg.offset,
+                size,
+                flags: arg.flags,
+            };
             let data = fs.read(cx, node, FileHandle(arg.fh), &read)?;
             Ok(Outcome::of(Ok(Answer::Data(data, size as usize))))
         }
@@ -214,16 +259,27 @@ fn serve<F: FileSystem>(
                 from_cache: flags.contains(WriteFlags::CACHE),
             };
             let size = fs.write(cx, node, FileHandle(arg.fh), &write, Payload::Bytes(data))?;
-            let out = fuse_write_out { size, ..Default::default() };
-            let answer = ReplyWriter::new(payload, dialect).write(&out).map(Answer::Payload).map_err(unencodable);
-            Ok(Outcome { answer, grant: Grant::Nothing, written: u64::from(size) })
+            let out = fuse_write_out {
+                size,
+                ..Default::default()
+            };
+            let answer = ReplyWriter::new(payload, dialect)
+                .write(&out)
+                .map(Answer::Payload)
+                .map_err(unencodable);
+            Ok(Outcome {
+                answer,
+                grant: Grant::Nothing,
+                written: u64::from(size),
+            })
         }
         Operation::Statfs => {
             let st = fs.statfs(cx, node)?;
             done(ReplyWriter::new(payload, dialect).statfs(&fuse_statfs_out { st }))
         }
         Operation::Release(arg) => {
-            let unlock = ReleaseFlags::from_bits_retain(arg.release_flags).contains(ReleaseFlags::FLOCK_UNLOCK);
+            let unlock = ReleaseFlags::from_bits_retain(arg.release_flags)
+                .contains(ReleaseFlags::FLOCK_UNLOCK);
             fs.release(node, FileHandle(arg.fh), unlock.then_some(arg.lock_owner));
             empty()
         }
@@ -232,14 +288,17 @@ fn serve<F: FileSystem>(
             empty()
         }
         Operation::Setxattr { arg, name, value } => {
-            let kill = SetxattrFlags::from_bits_retain(arg.setxattr_flags).contains(SetxattrFlags::ACL_KILL_SGID);
+            let kill = SetxattrFlags::from_bits_retain(arg.setxattr_flags)
+                .contains(SetxattrFlags::ACL_KILL_SGID);
             fs.setxattr(cx, node, name, value, arg.flags, kill)?;
             empty()
         }
-        Operation::Getxattr { arg, name } => {
-            xattr(arg.size, payload, dialect, |out| fs.getxattr(cx, node, name, out))
-        }
-        Operation::Listxattr(arg) => xattr(arg.size, payload, dialect, |out| fs.listxattr(cx, node, out)),
+        Operation::Getxattr { arg, name } => xattr(arg.size, payload, dialect, |out| {
+            fs.getxattr(cx, node, name, out)
+        }),
+        Operation::Listxattr(arg) => xattr(arg.size, payload, dialect, |out| {
+            fs.listxattr(cx, node, out)
+        }),
         Operation::Removexattr { name } => {
             fs.removexattr(cx, node, name)?;
             empty()
@@ -251,7 +310,10 @@ fn serve<F: FileSystem>(
         Operation::Opendir(arg) => {
             let opened = fs.opendir(cx, node, arg.flags)?;
             let encoded = ReplyWriter::new(payload, dialect).open(&open_out(&opened));
-            Ok(Outcome::granting(encoded, Grant::OpenDirectory(node, opened.fh)))
+            Ok(Outcome::granting(
+                encoded,
+                Grant::OpenDirectory(node, opened.fh),
+            ))
         }
         Operation::Readdir(arg) => {
             let size = payload.len().min(arg.size as usize);
@@ -305,7 +367,14 @@ fn serve<F: FileSystem>(
             empty()
         }
         Operation::Fallocate(arg) => {
-            fs.fallocate(cx, node, FileHandle(arg.fh), arg.offset, arg.length, arg.mode)?;
+            fs.fallocate(
+                cx,
+                node,
+                FileHandle(arg.fh),
+                arg.offset,
+                arg.length,
+                arg.mode,
+            )?;
             empty()
         }
         Operation::Lseek(arg) => {
@@ -315,16 +384,30 @@ fn serve<F: FileSystem>(
         Operation::CopyFileRange(arg) => {
             // The answer has 32 bits, so no more may be copied than it can tell.
             let copied = fs.copy_file_range(cx, &copy(node, arg, u64::from(u32::MAX & !0xfff)))?;
-            let out = fuse_write_out { size: u32::try_from(copied).unwrap_or(u32::MAX), ..Default::default() };
-            let answer = ReplyWriter::new(payload, dialect).write(&out).map(Answer::Payload).map_err(unencodable);
-            Ok(Outcome { answer, grant: Grant::Nothing, written: copied })
+            let out = fuse_write_out {
+                size: u32::try_from(copied).unwrap_or(u32::MAX),
+                ..Default::default()
+            };
+            let answer = ReplyWriter::new(payload, dialect)
+                .write(&out)
+                .map(Answer::Payload)
+                .map_err(unencodable);
+            Ok(Outcome {
+                answer,
+                grant: Grant::Nothing,
+                written: copied,
+            })
         }
         Operation::CopyFileRange64(arg) => {
             let bytes_copied = fs.copy_file_range(cx, &copy(node, arg, u64::MAX))?;
             let out = fuse_copy_file_range_out { bytes_copied };
             let encoded = ReplyWriter::new(payload, dialect).copy_file_range_64(&out);
             let answer = encoded.map(Answer::Payload).map_err(unencodable);
-            Ok(Outcome { answer, grant: Grant::Nothing, written: bytes_copied })
+            Ok(Outcome {
+                answer,
+                grant: Grant::Nothing,
+                written: bytes_copied,
+            })
         }
         Operation::Ioctl { arg, data } => {
             let flags = IoctlFlags::from_bits_retain(arg.flags);
@@ -340,9 +423,22 @@ fn serve<F: FileSystem>(
             };
             let head = size_of::<fuse_ioctl_out>();
             let room = payload.len().min(head + arg.out_size as usize);
-            let (result, len) = fs.ioctl(cx, node, FileHandle(arg.fh), &ioctl, &mut payload[head..room])?;
-            let out = fuse_ioctl_out { result, ..Default::default() };
-            done(ReplyWriter::new(&mut payload[..head], dialect).ioctl(&out).map(|head| head + len))
+            let (result, len) = fs.ioctl(
+                cx,
+                node,
+                FileHandle(arg.fh),
+                &ioctl,
+                &mut payload[head..room],
+            )?;
+            let out = fuse_ioctl_out {
+                result,
+                ..Default::default()
+            };
+            done(
+                ReplyWriter::new(&mut payload[..head], dialect)
+                    .ioctl(&out)
+                    .map(|head| head + len),
+            )
         }
         // FORGET, BATCH_FORGET, INTERRUPT, DESTROY, NOTIFY_REPLY and INIT do not come here.
         _ => Err(Errno::ENOSYS),
@@ -367,7 +463,12 @@ fn attributes(
     dialect: Dialect,
 ) -> std::result::Result<usize, EncodeError> {
     let (attr_valid, attr_valid_nsec) = ttl(attributes.ttl);
-    let out = fuse_attr_out { attr_valid, attr_valid_nsec, attr: attributes.attr, ..Default::default() };
+    let out = fuse_attr_out {
+        attr_valid,
+        attr_valid_nsec,
+        attr: attributes.attr,
+        ..Default::default()
+    };
     ReplyWriter::new(payload, dialect).attr(&out)
 }
 
@@ -388,12 +489,23 @@ pub fn entry_out(entry: &Entry) -> fuse_entry_out {
 }
 
 fn entry_outcome(entry: &Entry, payload: &mut [u8], dialect: Dialect) -> Outcome {
-    let grant = if entry.node == NodeId(0) { Grant::Nothing } else { Grant::Lookup(entry.node) };
-    Outcome::granting(ReplyWriter::new(payload, dialect).entry(&entry_out(entry)), grant)
+    let grant = if entry.node == NodeId(0) {
+        Grant::Nothing
+    } else {
+        Grant::Lookup(entry.node)
+    };
+    Outcome::granting(
+        ReplyWriter::new(payload, dialect).entry(&entry_out(entry)),
+        grant,
+    )
 }
 
 fn open_out(opened: &Opened) -> fuse_open_out {
-    fuse_open_out { fh: opened.fh.0, open_flags: opened.flags.bits(), backing_id: opened.backing_id }
+    fuse_open_out {
+        fh: opened.fh.0,
+        open_flags: opened.flags.bits(),
+        backing_id: opened.backing_id,
+    }
 }
 
 fn create_outcome(entry: &Entry, opened: &Opened, payload: &mut [u8], dialect: Dialect) -> Outcome {
@@ -406,7 +518,8 @@ fn creation<'a>(arg: &fuse_create_in, extensions: &Extensions<'a>) -> Creation<'
         mode: arg.mode,
         umask: arg.umask,
         rdev: 0,
-        kill_suidgid: OpenInFlags::from_bits_retain(arg.open_flags).contains(OpenInFlags::KILL_SUIDGID),
+        kill_suidgid: OpenInFlags::from_bits_retain(arg.open_flags)
+            .contains(OpenInFlags::KILL_SUIDGID),
         extensions: extensions.clone(),
     }
 }
@@ -417,7 +530,9 @@ fn set_attr(arg: &fuse_setattr_in) -> (Option<FileHandle>, SetAttr) {
         if valid.contains(now) {
             Some(SetTime::Now)
         } else {
-            valid.contains(given).then_some(SetTime::At(seconds.cast_signed(), nanoseconds))
+            valid
+                .contains(given)
+                .then_some(SetTime::At(seconds.cast_signed(), nanoseconds))
         }
     };
     let set = SetAttr {
@@ -425,17 +540,39 @@ fn set_attr(arg: &fuse_setattr_in) -> (Option<FileHandle>, SetAttr) {
         uid: valid.contains(SetattrValid::UID).then_some(arg.uid),
         gid: valid.contains(SetattrValid::GID).then_some(arg.gid),
         size: valid.contains(SetattrValid::SIZE).then_some(arg.size),
-        atime: time(SetattrValid::ATIME, SetattrValid::ATIME_NOW, arg.atime, arg.atimensec),
-        mtime: time(SetattrValid::MTIME, SetattrValid::MTIME_NOW, arg.mtime, arg.mtimensec),
-        ctime: valid.contains(SetattrValid::CTIME).then_some((arg.ctime.cast_signed(), arg.ctimensec)),
+        atime: time(
+            SetattrValid::ATIME,
+            SetattrValid::ATIME_NOW,
+            arg.atime,
+            arg.atimensec,
+        ),
+        mtime: time(
+            SetattrValid::MTIME,
+            SetattrValid::MTIME_NOW,
+            arg.mtime,
+            arg.mtimensec,
+        ),
+        ctime: valid
+            .contains(SetattrValid::CTIME)
+            .then_some((arg.ctime.cast_signed(), arg.ctimensec)),
         kill_suidgid: valid.contains(SetattrValid::KILL_SUIDGID),
     };
-    (valid.contains(SetattrValid::FH).then_some(FileHandle(arg.fh)), set)
+    (
+        valid
+            .contains(SetattrValid::FH)
+            .then_some(FileHandle(arg.fh)),
+        set,
+    )
 }
 
 fn lock(arg: &fuse_lk_in, wait: bool) -> LockRequest {
     let flock = LkFlags::from_bits_retain(arg.lk_flags).contains(LkFlags::FLOCK);
-    LockRequest { owner: arg.owner, lock: arg.lk, flock, wait }
+    LockRequest {
+        owner: arg.owner,
+        lock: arg.lk,
+        flock,
+        wait,
+    }
 }
 
 fn copy(from: NodeId, arg: &fuse_copy_file_range_in, most: u64) -> CopyRequest {
@@ -462,5 +599,7 @@ fn xattr(
     } else {
         Ok(len)
     };
-    Ok(Outcome::of(encoded.map(Answer::Payload).map_err(unencodable)))
+    Ok(Outcome::of(
+        encoded.map(Answer::Payload).map_err(unencodable),
+    ))
 }

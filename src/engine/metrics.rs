@@ -24,7 +24,12 @@ struct Counters {
 impl Counters {
     fn new() -> Counters {
         let latency = Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("the bounds are valid");
-        Counters { requests: 0, errors: 0, bytes: 0, latency }
+        Counters {
+            requests: 0,
+            errors: 0,
+            bytes: 0,
+            latency,
+        }
     }
 }
 
@@ -35,12 +40,21 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new() -> Recorder {
-        Recorder { operations: [const { None }; Opcode::COUNT] }
+        Recorder {
+            operations: [const { None }; Opcode::COUNT],
+        }
     }
 
     /// Records one request of `opcode`, served in `nanoseconds`, that moved `bytes` bytes of file data.
-    pub(super) fn record(&mut self, opcode: Opcode, nanoseconds: u64, error: Option<Errno>, bytes: u64) {
-        let counters = self.operations[opcode.index()].get_or_insert_with(|| Box::new(Counters::new()));
+    pub(super) fn record(
+        &mut self,
+        opcode: Opcode,
+        nanoseconds: u64,
+        error: Option<Errno>,
+        bytes: u64,
+    ) {
+        let counters =
+            self.operations[opcode.index()].get_or_insert_with(|| Box::new(Counters::new()));
         counters.requests += 1;
         counters.errors += u64::from(error.is_some());
         counters.bytes += bytes;
@@ -55,7 +69,9 @@ impl Recorder {
             mine.requests += other.requests;
             mine.errors += other.errors;
             mine.bytes += other.bytes;
-            mine.latency.add(&other.latency).expect("all histograms have the same bounds");
+            mine.latency
+                .add(&other.latency)
+                .expect("all histograms have the same bounds");
         }
     }
 
@@ -120,7 +136,10 @@ mod tests {
         let all = first.snapshot();
         assert_eq!(all.len(), 2);
         let read = all.iter().find(|s| s.operation == "READ").unwrap();
-        assert_eq!((read.requests, read.errors, read.bytes), (200, 100, 409_600));
+        assert_eq!(
+            (read.requests, read.errors, read.bytes),
+            (200, 100, 409_600)
+        );
         assert!((45_000..=55_000).contains(&read.p50_ns), "{read:?}");
         let lookup = all.iter().find(|s| s.operation == "LOOKUP").unwrap();
         assert!(lookup.max_ns >= LONGEST, "{lookup:?}");

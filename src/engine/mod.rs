@@ -35,9 +35,10 @@ pub use context::{Context, Seat};
 pub use dispatch::entry_out;
 pub use errno::Errno;
 pub use filesystem::{
-    Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest, LockRequest, NodeId, Opened,
-    Payload, ReadRequest, Result, SetAttr, SetTime, Statx, WriteRequest,
+    Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
+    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
+    WriteRequest,
 };
 pub use negotiate::Negotiated;
 pub use notify::Notifier;
-pub use session::{Config, Monitor, Session, SessionError, Stopper};
+pub use session::{Config, Monitor, Session, SessionError, Stopper, probe};

@@ -3,8 +3,8 @@
 //! Nothing is negotiated that is not implemented. The reasons for and against each capability are in
 //! `docs/design.md`.
 
+use fuse_proto::Dialect;
 use fuse_proto::flags::InitFlags;
-use fuse_proto::request::Dialect;
 use fuse_proto::{FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, fuse_init_in, fuse_init_out};
 
 /// Oldest minor version served: that of Linux 5.4.
@@ -84,8 +84,13 @@ pub(super) struct TooOld {
 impl Negotiated {
     /// Crosses the kernel's offer with `wishes`.
     pub(super) fn new(offer: &fuse_init_in, wishes: &Wishes) -> Result<Negotiated, TooOld> {
-        if offer.major < FUSE_KERNEL_VERSION || (offer.major == FUSE_KERNEL_VERSION && offer.minor < OLDEST_MINOR) {
-            return Err(TooOld { major: offer.major, minor: offer.minor });
+        if offer.major < FUSE_KERNEL_VERSION
+            || (offer.major == FUSE_KERNEL_VERSION && offer.minor < OLDEST_MINOR)
+        {
+            return Err(TooOld {
+                major: offer.major,
+                minor: offer.minor,
+            });
         }
         let mut offered = InitFlags::from_bits_retain(u64::from(offer.flags));
         if offered.contains(InitFlags::INIT_EXT) {
@@ -93,7 +98,11 @@ impl Negotiated {
         }
         let flags = offered & (OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags));
         // Without MAX_PAGES the kernel sends at most 32 pages.
-        let most = if flags.contains(InitFlags::MAX_PAGES) { 256 } else { 32 };
+        let most = if flags.contains(InitFlags::MAX_PAGES) {
+            256
+        } else {
+            32
+        };
         let max_pages = wishes.max_write.div_ceil(PAGE).clamp(1, most);
         Ok(Negotiated {
             minor: offer.minor.min(FUSE_KERNEL_MINOR_VERSION),
@@ -136,7 +145,9 @@ mod tests {
     use super::*;
 
     const WISHES: Wishes = Wishes {
-        flags: InitFlags::POSIX_ACL.union(InitFlags::PASSTHROUGH).union(InitFlags::CREATE_SUPP_GROUP),
+        flags: InitFlags::POSIX_ACL
+            .union(InitFlags::PASSTHROUGH)
+            .union(InitFlags::CREATE_SUPP_GROUP),
         max_write: 1 << 20,
         max_background: 64,
     };
@@ -156,13 +167,22 @@ mod tests {
     #[test]
     fn takes_only_what_is_offered_and_implemented() {
         let all = Negotiated::new(&offer(45, InitFlags::all()), &WISHES).unwrap();
-        assert!(all.flags.contains(InitFlags::POSIX_ACL | InitFlags::CREATE_SUPP_GROUP | InitFlags::MAX_PAGES));
+        assert!(
+            all.flags.contains(
+                InitFlags::POSIX_ACL | InitFlags::CREATE_SUPP_GROUP | InitFlags::MAX_PAGES
+            )
+        );
         // Wished for, but the engine has no such transport yet; and offered, but not wished for.
-        assert!(!all.flags.intersects(InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS));
+        assert!(!all.flags.intersects(
+            InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS
+        ));
         assert_eq!((all.max_pages, all.max_write), (256, 1 << 20));
         let old = Negotiated::new(&offer(31, InitFlags::POSIX_ACL), &WISHES).unwrap();
         assert_eq!(old.flags, InitFlags::POSIX_ACL);
-        assert_eq!((old.minor, old.max_pages, old.max_write), (31, 32, 32 * 4096));
+        assert_eq!(
+            (old.minor, old.max_pages, old.max_write),
+            (31, 32, 32 * 4096)
+        );
     }
 
     #[test]
@@ -176,7 +196,18 @@ mod tests {
     #[test]
     fn refuses_kernels_before_5_4() {
         let refused = Negotiated::new(&offer(30, InitFlags::all()), &WISHES);
-        assert_eq!(refused, Err(TooOld { major: 7, minor: 30 }));
-        assert_eq!(Negotiated::new(&offer(60, InitFlags::all()), &WISHES).unwrap().minor, 45);
+        assert_eq!(
+            refused,
+            Err(TooOld {
+                major: 7,
+                minor: 30
+            })
+        );
+        assert_eq!(
+            Negotiated::new(&offer(60, InitFlags::all()), &WISHES)
+                .unwrap()
+                .minor,
+            45
+        );
     }
 }

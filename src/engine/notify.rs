@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use fuse_proto::flags::{ExpireFlags, InitFlags};
 use fuse_proto::notify;
 use parking_lot::{Condvar, Mutex};
 
-use super::NodeId;
 use super::dev::Device;
+use super::{Negotiated, NodeId};
 
 enum Notification {
     InvalidateInode { node: NodeId, offset: i64, len: i64 },
@@ -26,13 +27,27 @@ struct Queue {
 
 /// Queues notifications for the notifier thread. Cheap, never blocks on the kernel, holds no lock of a file system:
 /// safe to call from any method.
-#[derive(Default)]
 pub struct Notifier {
+    /// How names are dropped: only looked up again where the kernel can, since a mount may lie below.
+    expire: ExpireFlags,
     queue: Mutex<Queue>,
     filled: Condvar,
 }
 
 impl Notifier {
+    pub(super) fn new(negotiated: &Negotiated) -> Notifier {
+        let expire = if negotiated.flags.contains(InitFlags::HAS_EXPIRE_ONLY) {
+            ExpireFlags::EXPIRE_ONLY
+        } else {
+            ExpireFlags::empty()
+        };
+        Notifier {
+            expire,
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+        }
+    }
+
     /// Drops the cached attributes of `node` and, if `offset` is not negative, its cached pages from `offset` on:
     /// `len` bytes, to the end of the file for `len` <= 0.
     pub fn invalidate_inode(&self, node: NodeId, offset: i64, len: i64) {
@@ -41,7 +56,10 @@ impl Notifier {
 
     /// Drops the cached name `name` of `parent`.
     pub fn invalidate_entry(&self, parent: NodeId, name: &OsStr) {
-        self.push(Notification::InvalidateEntry { parent, name: name.to_owned() });
+        self.push(Notification::InvalidateEntry {
+            parent,
+            name: name.to_owned(),
+        });
     }
 
     fn push(&self, notification: Notification) {
@@ -77,10 +95,10 @@ impl Notifier {
             drop(queue);
             let encoded = match &notification {
                 Notification::InvalidateInode { node, offset, len } => {
-                    notify::encode_inval_inode(&mut message, node.0, *offset, *len)
+                    notify::encode_inval_inode(node.0, *offset, *len, &mut message)
                 }
                 Notification::InvalidateEntry { parent, name } => {
-                    notify::encode_inval_entry(&mut message, parent.0, name.as_bytes(), 0)
+                    notify::encode_inval_entry(parent.0, name.as_bytes(), self.expire, &mut message)
                 }
             };
             match encoded {

@@ -80,7 +80,12 @@ impl Pool {
             crew,
             target,
             limit,
-            roster: Mutex::new(Roster { active: 0, spare: 0, called: 0, threads: 0 }),
+            roster: Mutex::new(Roster {
+                active: 0,
+                spare: 0,
+                called: 0,
+                threads: 0,
+            }),
             needed: Condvar::new(),
             ended: Condvar::new(),
             places: RwLock::new(Vec::new()),
@@ -148,7 +153,9 @@ impl Pool {
 
     /// A thread leaves its place for good.
     pub(super) fn leave(&self, place: &Arc<Place>, active: bool) {
-        self.places.write().retain(|other| !Arc::ptr_eq(other, place));
+        self.places
+            .write()
+            .retain(|other| !Arc::ptr_eq(other, place));
         if place.mark_back() {
             self.came_back();
         }
@@ -229,7 +236,11 @@ impl Pool {
         let deadline = Instant::now() + patience;
         while roster.threads > 0 && Instant::now() < deadline {
             let moment = Instant::now() + Duration::from_millis(10);
-            if self.ended.wait_until(&mut roster, moment.min(deadline)).timed_out() {
+            if self
+                .ended
+                .wait_until(&mut roster, moment.min(deadline))
+                .timed_out()
+            {
                 drop(roster);
                 for place in self.places.read().iter() {
                     place.signal();
@@ -334,7 +345,8 @@ impl Pool {
                 }
             }
             self.forget_early_interrupts();
-            interrupted.retain(|(unique, _)| places.iter().any(|place| place.serving() == Some(*unique)));
+            interrupted
+                .retain(|(unique, _)| places.iter().any(|place| place.serving() == Some(*unique)));
             let mut guard = self.monitor.lock();
             if idle_since.elapsed() < QUIET {
                 self.monitor_wake.wait_for(&mut guard, SLOW);

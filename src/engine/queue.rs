@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use fuse_proto::opcode::Opcode;
-use fuse_proto::peek_header;
-use fuse_proto::request::{Operation, Request};
+use fuse_proto::{DecodeError, Operation, Request, peek_header};
 
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::dispatch::{Answer, Grant, Outcome, dispatch, take_back};
@@ -43,7 +42,10 @@ impl<F: FileSystem> Crew for Queues<F> {
             let _ = crate::sys::thread::accept_only_interrupt();
             serve(&shared, device, &pool);
         };
-        let started = std::thread::Builder::new().name(self.name.to_owned()).stack_size(512 << 10).spawn(serve);
+        let started = std::thread::Builder::new()
+            .name(self.name.to_owned())
+            .stack_size(512 << 10)
+            .spawn(serve);
         if let Err(error) = &started {
             tracing::warn!(%error, "no further thread can be started");
         }
@@ -119,7 +121,11 @@ impl<F: FileSystem> Queue<'_, F> {
         let request = match Request::contiguous(message, dialect) {
             Ok(request) => request,
             Err(error) => {
-                let errno = if error.is_unknown_opcode() { Errno::ENOSYS } else { Errno::EIO };
+                let errno = if matches!(error, DecodeError::UnknownOpcode { .. }) {
+                    Errno::ENOSYS
+                } else {
+                    Errno::EIO
+                };
                 tracing::warn!(%error, "a request cannot be decoded");
                 // Without a header there is nobody to answer.
                 if let Ok(header) = peek_header(message) {
@@ -141,7 +147,11 @@ impl<F: FileSystem> Queue<'_, F> {
                 (None, false)
             }
             Operation::BatchForget(forgets) => {
-                guarded(|| forgets.clone().for_each(|one| fs.forget(NodeId(one.nodeid), one.nlookup)));
+                guarded(|| {
+                    forgets
+                        .clone()
+                        .for_each(|one| fs.forget(NodeId(one.nodeid), one.nlookup))
+                });
                 (None, false)
             }
             Operation::Interrupt(arg) => {
@@ -152,7 +162,10 @@ impl<F: FileSystem> Queue<'_, F> {
             Operation::Destroy => (None, true),
             Operation::Init(_) | Operation::CuseInit(_) => (Some(Outcome::from(Errno::EIO)), true),
             _ => {
-                let seat = PooledSeat { place: self.place, pool: self.pool };
+                let seat = PooledSeat {
+                    place: self.place,
+                    pool: self.pool,
+                };
                 let cx = Context {
                     unique,
                     uid: request.header.uid,
@@ -182,12 +195,17 @@ impl<F: FileSystem> Queue<'_, F> {
 
     /// Answers `unique`, unless the monitor has; returns the error and the bytes of file data moved.
     fn answer(&mut self, unique: u64, outcome: Outcome) -> (Option<Errno>, u64) {
-        let Outcome { answer, grant, written } = outcome;
+        let Outcome {
+            answer,
+            grant,
+            written,
+        } = outcome;
         let device = &self.place.device;
         let fs = &*self.shared.fs;
         match answer {
             Ok(Answer::Payload(len)) => {
-                let taken = self.place.claim(unique) && device.reply(unique, &mut self.reply, len) == Delivery::Taken;
+                let taken = self.place.claim(unique)
+                    && device.reply(unique, &mut self.reply, len) == Delivery::Taken;
                 if !taken {
                     guarded(|| take_back(fs, grant, self.reply.payload()));
                 }
@@ -196,7 +214,9 @@ impl<F: FileSystem> Queue<'_, F> {
             Ok(Answer::Data(data, size)) => {
                 // The file is read before the request is claimed: reading may block and be given up.
                 let place = self.place;
-                match device.reply_data(unique, &mut self.reply, &data, size, || place.claim(unique)) {
+                match device
+                    .reply_data(unique, &mut self.reply, &data, size, || place.claim(unique))
+                {
                     Ok(len) => (None, len as u64),
                     Err(errno) => (Some(errno), 0),
                 }
@@ -211,7 +231,10 @@ impl<F: FileSystem> Queue<'_, F> {
     }
 
     fn record(&self, opcode: Opcode, nanoseconds: u64, error: Option<Errno>, bytes: u64) {
-        self.place.recorder.lock().record(opcode, nanoseconds, error, bytes);
+        self.place
+            .recorder
+            .lock()
+            .record(opcode, nanoseconds, error, bytes);
     }
 }
 

@@ -50,7 +50,8 @@ impl Place {
 
     /// The calling thread takes this place.
     pub(super) fn sit_down(&self) {
-        self.thread.store(crate::sys::thread::id(), Ordering::Relaxed);
+        self.thread
+            .store(crate::sys::thread::id(), Ordering::Relaxed);
     }
 
     /// Starts to serve request `unique`, read at `since`.
@@ -69,7 +70,9 @@ impl Place {
 
     /// Takes the right and the duty to answer `unique`; false if somebody else has it.
     pub(super) fn claim(&self, unique: u64) -> bool {
-        self.unique.compare_exchange(unique, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.unique
+            .compare_exchange(unique, NONE, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// The request that is in service and not yet answered.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fuse_proto::request::{Dialect, Operation, Request};
-use fuse_proto::reply::ReplyWriter;
+use fuse_proto::flags::InitFlags;
+use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::OperationStatistics;
@@ -37,7 +37,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { workers: None, max_write: 256 << 10, max_background: 256, handshake: Duration::from_secs(5) }
+        Config {
+            workers: None,
+            max_write: 256 << 10,
+            max_background: 256,
+            handshake: Duration::from_secs(5),
+        }
     }
 }
 
@@ -119,16 +124,32 @@ impl Session {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn start<F: FileSystem>(fs: Arc<F>, device: OwnedFd, config: &Config) -> Result<Session, SessionError> {
+    pub fn start<F: FileSystem>(
+        fs: Arc<F>,
+        device: OwnedFd,
+        config: &Config,
+    ) -> Result<Session, SessionError> {
         crate::sys::thread::install_interrupt().map_err(SessionError::Device)?;
         let device = Device::new(device);
-        let wishes =
-            Wishes { flags: fs.capabilities(), max_write: config.max_write, max_background: config.max_background };
+        let wishes = Wishes {
+            flags: fs.capabilities(),
+            max_write: config.max_write,
+            max_background: config.max_background,
+        };
         let negotiated = shake_hands(&device, &wishes, config.handshake)?;
         fs.init(&negotiated);
-        let shared = Arc::new(Shared { fs, device, negotiated: negotiated.clone(), notifier: Notifier::default() });
+        let notifier = Notifier::new(&negotiated);
+        let shared = Arc::new(Shared {
+            fs,
+            device,
+            negotiated: negotiated.clone(),
+            notifier,
+        });
         let workers = config.workers.unwrap_or_else(default_workers).max(1);
-        let queues = Queues { shared: Arc::clone(&shared), name: "cntr-fuse" };
+        let queues = Queues {
+            shared: Arc::clone(&shared),
+            name: "cntr-fuse",
+        };
         let pool = Pool::new(Box::new(queues), workers, THREAD_LIMIT.max(workers));
         let threads = |_| SessionError::Threads(workers);
         if !pool.fill() {
@@ -147,7 +168,12 @@ impl Session {
             shared.notifier.close();
             shared.fs.destroy();
         });
-        Ok(Session { pool, negotiated, finish, helpers: vec![monitor, notifier] })
+        Ok(Session {
+            pool,
+            negotiated,
+            finish,
+            helpers: vec![monitor, notifier],
+        })
     }
 
     /// What was agreed with the kernel.
@@ -185,19 +211,41 @@ impl Session {
     }
 }
 
+/// Learns what the kernel offers on `device`, and ends the connection: nothing is served.
+///
+/// # Errors
+/// See [`SessionError`].
+pub fn probe(device: OwnedFd) -> Result<Negotiated, SessionError> {
+    let wishes = Wishes {
+        flags: InitFlags::empty(),
+        max_write: 4096,
+        max_background: 1,
+    };
+    shake_hands(&Device::new(device), &wishes, Config::default().handshake)
+}
+
 fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+    std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .max(2)
 }
 
 fn helper(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(move || {
-        let _ = crate::sys::thread::accept_only_interrupt();
-        body();
-    })
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(256 << 10)
+        .spawn(move || {
+            let _ = crate::sys::thread::accept_only_interrupt();
+            body();
+        })
 }
 
 /// Waits for INIT and answers it.
-fn shake_hands(device: &Device, wishes: &Wishes, patience: Duration) -> Result<Negotiated, SessionError> {
+fn shake_hands(
+    device: &Device,
+    wishes: &Wishes,
+    patience: Duration,
+) -> Result<Negotiated, SessionError> {
     let deadline = Instant::now() + patience;
     let mut buffer = RequestBuffer::new(wishes.max_write);
     let mut reply = ReplyBuffer::new(4096);
@@ -210,7 +258,11 @@ fn shake_hands(device: &Device, wishes: &Wishes, patience: Duration) -> Result<N
         let len = match device.fetch(&mut buffer) {
             Fetch::Request(len) => len,
             Fetch::Again => continue,
-            Fetch::Gone => return Err(SessionError::Device(io::Error::from_raw_os_error(libc::ENODEV))),
+            Fetch::Gone => {
+                return Err(SessionError::Device(io::Error::from_raw_os_error(
+                    libc::ENODEV,
+                )));
+            }
             Fetch::Failed(error) => return Err(SessionError::Device(error)),
         };
         let request = Request::contiguous(buffer.message(len), Dialect::default())
@@ -218,7 +270,9 @@ fn shake_hands(device: &Device, wishes: &Wishes, patience: Duration) -> Result<N
         let unique = request.header.unique;
         let Operation::Init(offer) = &request.operation else {
             let _ = device.reply_error(unique, Errno::EIO);
-            return Err(SessionError::NotInit(request.operation.opcode().name().to_owned()));
+            return Err(SessionError::NotInit(
+                request.operation.opcode().name().to_owned(),
+            ));
         };
         let negotiated = match Negotiated::new(offer, wishes) {
             Ok(negotiated) => negotiated,
@@ -232,7 +286,9 @@ fn shake_hands(device: &Device, wishes: &Wishes, patience: Duration) -> Result<N
             .init(&out)
             .map_err(|error| SessionError::Device(io::Error::other(error.to_string())))?;
         if device.reply(unique, &mut reply, len) == Delivery::Refused {
-            return Err(SessionError::Device(io::Error::from_raw_os_error(libc::ENODEV)));
+            return Err(SessionError::Device(io::Error::from_raw_os_error(
+                libc::ENODEV,
+            )));
         }
         // A kernel of a later major version sends INIT again after it has seen ours.
         if offer.major == fuse_proto::FUSE_KERNEL_VERSION {

@@ -16,7 +16,9 @@ extern "C" fn wake(_signal: libc::c_int) {}
 pub fn install_interrupt() -> io::Result<()> {
     let action = SigAction::new(SigHandler::Handler(wake), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler does nothing, so it is safe at any point of any thread.
-    unsafe { nix::sys::signal::sigaction(INTERRUPT, &action) }.map(drop).map_err(io::Error::from)
+    unsafe { nix::sys::signal::sigaction(INTERRUPT, &action) }
+        .map(drop)
+        .map_err(io::Error::from)
 }
 
 /// Blocks every signal but the interrupt signal for the calling thread: others are for the main thread.
@@ -26,7 +28,8 @@ pub fn install_interrupt() -> io::Result<()> {
 pub fn accept_only_interrupt() -> io::Result<()> {
     let mut set = SigSet::all();
     set.remove(INTERRUPT);
-    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&set), None).map_err(io::Error::from)
+    nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&set), None)
+        .map_err(io::Error::from)
 }
 
 /// Id of the calling thread.
@@ -39,5 +42,12 @@ pub fn id() -> i32 {
 pub fn interrupt(thread: i32) {
     // SAFETY: takes no pointers; a thread id that is no longer in use gives ESRCH, and the signal has no effect on
     // another thread of this process.
-    let _ = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, INTERRUPT as libc::c_int) };
+    let _ = unsafe {
+        libc::syscall(
+            libc::SYS_tgkill,
+            libc::getpid(),
+            thread,
+            INTERRUPT as libc::c_int,
+        )
+    };
 }
