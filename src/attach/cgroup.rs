@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, PathBuf};
 
 /// A hierarchy as `/proc/PID/cgroup` names it: its controllers joined by commas, empty for v2.
 #[derive(Clone, Debug, PartialEq, Eq)]

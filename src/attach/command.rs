@@ -5,7 +5,7 @@
 //! map and where it forbids setgroups(2), and the ids inside follow from the kernel's map. Capabilities survive that
 //! step by securebits, which are reset afterwards.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -219,45 +219,59 @@ fn enter_directory(directory: &WorkingDirectory) -> Result<(), Failure> {
     }
 }
 
-/// Candidates for the program `name`: itself if it is a path, else each directory of `path`.
-fn candidates(name: &OsStr, path: &OsStr) -> Vec<CString> {
-    if name.as_bytes().contains(&b'/') {
-        return CString::new(name.as_bytes()).into_iter().collect();
+/// Where a program may be.
+#[derive(Debug)]
+pub struct Candidates(Vec<CString>);
+
+impl Candidates {
+    /// `name` itself if it is a path, else in each directory of `path` ([`DEFAULT_PATH`] if there is none).
+    #[must_use]
+    pub fn new(name: &CStr, path: Option<&OsString>) -> Candidates {
+        let name = name.to_bytes();
+        if name.contains(&b'/') {
+            return Candidates(CString::new(name).into_iter().collect());
+        }
+        let join = |directory: &[u8]| {
+            let directory = if directory.is_empty() { b".".as_slice() } else { directory };
+            CString::new([directory, b"/", name].concat()).ok()
+        };
+        let path = path.map_or(DEFAULT_PATH.as_bytes(), |path| path.as_bytes());
+        Candidates(path.split(|byte| *byte == b':').filter_map(join).collect())
     }
-    let join = |directory: &[u8]| {
-        let directory = if directory.is_empty() { b".".as_slice() } else { directory };
-        CString::new([directory, b"/", name.as_bytes()].concat()).ok()
-    };
-    path.as_bytes().split(|byte| *byte == b':').filter_map(join).collect()
 }
 
 /// Executes the command; returns only if that fails.
 fn execute(command: &Command, reporter: &Reporter) -> Failure {
-    let name = OsStr::from_bytes(command.arguments[0].as_bytes());
-    let object = name.to_string_lossy().into_owned();
-    let entries = command.environment.to_entries();
-    let default = DEFAULT_PATH.into();
-    let path = command.environment.get("PATH").unwrap_or(&default);
+    let failed = |error: io::Error| Failure::system(Step::Execute, "", error);
+    let mask = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&command.signals), None);
+    if let Err(error) = mask.map_err(io::Error::from).and_then(|()| process::close_on_exec_from(3)) {
+        return failed(error);
+    }
+    let candidates = Candidates::new(&command.arguments[0], command.environment.get("PATH"));
+    reporter.say(&Message::Executing);
+    run_program(&candidates, &command.arguments, &command.environment)
+}
+
+/// Executes the first of `candidates` that there is; returns only if that fails.
+#[must_use]
+pub fn run_program(candidates: &Candidates, arguments: &[CString], environment: &Environment) -> Failure {
+    let object = arguments[0].to_string_lossy().into_owned();
+    let entries = environment.to_entries();
     // Rust ignores SIGPIPE; a program expects it not to be.
     if let Err(error) = process::default_signal(Signal::SIGPIPE) {
         return Failure::system(Step::Execute, object, error);
     }
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&command.signals), None);
-    if let Err(error) = process::close_on_exec_from(3) {
-        return Failure::system(Step::Execute, object, error);
-    }
-    reporter.say(&Message::Executing);
     let mut last = Errno::ENOENT;
-    for candidate in candidates(name, path) {
-        let Err(error) = execve(&candidate, &command.arguments, &entries);
+    for candidate in &candidates.0 {
+        let Err(error) = execve(candidate, arguments, &entries);
         match error {
             Errno::ENOENT | Errno::ENOTDIR => {}
             Errno::ENOEXEC => {
                 // A script without a first line that names its interpreter: as execvp(3) has it, one for the shell.
                 let shell = c"/bin/sh".to_owned();
-                let arguments = [&[shell.clone(), candidate], &command.arguments[1..]].concat();
+                let arguments = [&[shell.clone(), candidate.clone()], &arguments[1..]].concat();
                 let Err(_) = execve(&shell, &arguments, &entries);
-                last = Errno::ENOEXEC;
+                last = error;
                 break;
             }
             Errno::EACCES => last = error,
@@ -270,6 +284,7 @@ fn execute(command: &Command, reporter: &Reporter) -> Failure {
     let failure = Failure::system(Step::Execute, object, last);
     match last {
         Errno::ENOENT => Failure { reason: "command not found".to_owned(), ..failure },
+        Errno::ENOEXEC => Failure { reason: "not a program".to_owned(), ..failure },
         _ => failure,
     }
 }
@@ -280,8 +295,8 @@ mod tests {
 
     #[test]
     fn programs_are_looked_for_in_the_path() {
-        let found = candidates(OsStr::new("ls"), OsStr::new("/bin::/x"));
-        assert_eq!(found, [c"/bin/ls", c"./ls", c"/x/ls"].map(CString::from));
-        assert_eq!(candidates(OsStr::new("./ls"), OsStr::new("/bin")), [c"./ls".to_owned()]);
+        let found = Candidates::new(c"ls", Some(&"/bin::/x".into()));
+        assert_eq!(found.0, [c"/bin/ls", c"./ls", c"/x/ls"].map(CString::from));
+        assert_eq!(Candidates::new(c"./ls", None).0, [c"./ls".to_owned()]);
     }
 }

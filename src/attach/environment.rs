@@ -89,7 +89,7 @@ impl Environment {
     }
 
     /// Sets `name` unless it has a value.
-    pub fn default(&mut self, name: &str, value: impl Into<OsString>) {
+    pub fn set_default(&mut self, name: &str, value: impl Into<OsString>) {
         if self.get(name).is_none() {
             self.set(name, value);
         }
