@@ -5,6 +5,7 @@ pub mod capability;
 pub mod channel;
 pub mod fuse;
 pub mod mount;
+pub mod network;
 pub mod process;
 pub mod terminal;
 pub mod thread;
