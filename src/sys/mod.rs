@@ -1,4 +1,9 @@
 //! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
 #![allow(unsafe_code)]
 
+pub mod creds;
+pub mod file;
+pub mod handle;
 pub mod mount;
+pub mod stat;
+pub mod xattr;
