@@ -37,8 +37,10 @@ impl Arguments<'_> {
     }
 
     fn extensions(&mut self, ext: Extensions<'_>) {
-        self.extensions = ext.as_bytes().len();
+        self.extensions = ext.as_bytes().len().next_multiple_of(8);
         self.rest.extend_from_slice(ext.as_bytes());
+        let padding = self.extensions - ext.as_bytes().len();
+        self.rest.extend_from_slice(&[0; 8][..padding]);
     }
 }
 
@@ -126,7 +128,6 @@ impl Operation<'_> {
             | Self::Rmdir { name }
             | Self::Removexattr { name } => to.text(name),
             Self::Forget(arg) => to.arg(arg),
-            Self::Getattr(arg) if d.minor < 9 => to.arg_of(arg, 0),
             Self::Getattr(arg) => to.arg(arg),
             Self::Setattr(arg) => to.arg(arg),
             Self::Readlink | Self::Statfs | Self::Destroy => {}
@@ -269,11 +270,10 @@ impl Operation<'_> {
     }
 }
 
-/// `total_extlen` of the header, which says nothing below 7.38.
+/// `total_extlen` of the header, which kernels of 7.36 and 7.37 do not fill in.
 fn extension_units(bytes: usize, d: Dialect) -> u16 {
-    if d.minor < 38 {
+    if d.has_unannounced_context() {
         return 0;
     }
-    assert!(bytes.is_multiple_of(8), "extensions are padded to 8 bytes");
     u16::try_from(bytes / 8).expect("length of extensions")
 }

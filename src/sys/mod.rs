@@ -3,7 +3,9 @@
 
 pub mod creds;
 pub mod file;
+pub mod fuse;
 pub mod handle;
 pub mod mount;
 pub mod stat;
+pub mod thread;
 pub mod xattr;
