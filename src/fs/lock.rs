@@ -207,7 +207,7 @@ fn flock(cx: &Context<'_>, file: &File, lock: &LockRequest) -> Result<()> {
 
 /// Runs `wait`, again after a signal that was not meant for this request.
 fn waiting(cx: &Context<'_>, wait: impl Fn() -> Result<()>) -> Result<()> {
-    cx.block_in_place(|| {
+    cx.wait_in_place(|| {
         loop {
             match wait() {
                 Err(Errno::EINTR) if !cx.interrupted() => (),

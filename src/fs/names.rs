@@ -72,7 +72,7 @@ impl PassthroughFs {
     pub(super) fn do_unlink(&self, parent: NodeId, name: &OsStr, flags: UnlinkatFlags) -> Result<()> {
         let parent = self.dir_of(parent, name)?;
         let dir = self.fd(&parent)?;
-        if flags == UnlinkatFlags::RemoveDir && !self.overlay.is_empty() {
+        if matches!(flags, UnlinkatFlags::RemoveDir) && !self.overlay.is_empty() {
             if self.known(&dir, name).is_some_and(|inode| inode.overlay != 0) {
                 return Err(Errno::ENOTEMPTY);
             }
