@@ -1,13 +1,9 @@
 //! The command line: what was typed becomes a validated configuration, one file per subcommand.
 
-mod attach;
-mod demo;
 mod doctor;
-mod exec;
 mod mount;
 mod mount_helper;
 mod mount_options;
-mod run;
 mod stat;
 
 use std::ffi::OsString;
@@ -58,13 +54,9 @@ Exit codes: that of the command; 125 cntr itself failed, 126 the command cannot 
 
 #[derive(Subcommand)]
 enum Command {
-    Attach(attach::AttachArgs),
-    Exec(exec::ExecArgs),
-    Run(run::RunArgs),
     Mount(mount::MountArgs),
     Stat(stat::StatArgs),
     Doctor(doctor::DoctorArgs),
-    Demo(demo::DemoArgs),
 }
 
 /// Runs the command the process was started with.
@@ -78,19 +70,19 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     log_to_stderr(cli.global.verbose);
     let global = &cli.global;
     finish(match &cli.command {
-        Command::Attach(args) => attach::run(args, global),
-        Command::Exec(args) => exec::run(args, global),
-        Command::Run(args) => run::run(args, global),
         Command::Mount(args) => mount::run(args, global),
         Command::Stat(args) => stat::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
-        Command::Demo(args) => demo::run(args, global),
     })
 }
 
@@ -107,7 +99,10 @@ fn log_to_stderr(verbose: u8) {
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var("CNTR_LOG").from_env_lossy();
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("CNTR_LOG")
+        .from_env_lossy();
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -131,12 +126,16 @@ fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    let errno = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     match errno {
         Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => {
             Some("this needs root: try again with sudo; `cntr doctor` says what is missing")
         }
-        Some(libc::EPERM | libc::ENODEV | libc::ENOSYS) => Some("`cntr doctor` says what this machine lacks"),
+        Some(libc::EPERM | libc::ENODEV | libc::ENOSYS) => {
+            Some("`cntr doctor` says what this machine lacks")
+        }
         _ => None,
     }
 }

@@ -15,7 +15,9 @@ use crate::sys::{file, stat, xattr};
 
 impl PassthroughFs {
     pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
-        let Node::Host(inode) = self.node(node)? else { return Err(Errno::ENODATA) };
+        let Node::Host(inode) = self.node(node)? else {
+            return Err(Errno::ENODATA);
+        };
         let fd = self.fd(&inode)?;
         let is_acl = acl::is_acl(name);
         match xattr::get(fd.as_fd(), name, out).map_err(Errno::from) {
@@ -56,7 +58,9 @@ impl PassthroughFs {
     }
 
     pub(super) fn do_listxattr(&self, node: NodeId, out: &mut [u8]) -> Result<usize> {
-        let Node::Host(inode) = self.node(node)? else { return Ok(0) };
+        let Node::Host(inode) = self.node(node)? else {
+            return Ok(0);
+        };
         Ok(xattr::list(self.fd(&inode)?.as_fd(), out)?)
     }
 

@@ -43,7 +43,10 @@ impl ProcPath {
 }
 
 /// Runs `new` unless the kernel lacks it, else `old`.
-fn either(new: impl FnOnce() -> libc::c_long, old: impl FnOnce() -> libc::c_long) -> io::Result<usize> {
+fn either(
+    new: impl FnOnce() -> libc::c_long,
+    old: impl FnOnce() -> libc::c_long,
+) -> io::Result<usize> {
     if HAS_XATTRAT.load(Ordering::Relaxed) {
         let result = new();
         if let Ok(len) = usize::try_from(result) {
@@ -64,7 +67,11 @@ fn either(new: impl FnOnce() -> libc::c_long, old: impl FnOnce() -> libc::c_long
 /// Those of getxattr(2).
 pub fn get(fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize> {
     let mut args = XattrArgs {
-        value: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
+        value: if out.is_empty() {
+            0
+        } else {
+            out.as_mut_ptr() as u64
+        },
         size: u32::try_from(out.len()).unwrap_or(u32::MAX),
         flags: 0,
     };
@@ -85,7 +92,9 @@ pub fn get(fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize>
         || {
             let path = ProcPath::new(fd);
             // SAFETY: the strings are NUL-terminated, `pointer` and `len` are those of `out`; all outlive the call.
-            unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), pointer.cast(), len) as libc::c_long }
+            unsafe {
+                libc::getxattr(path.as_ptr(), name.as_ptr(), pointer.cast(), len) as libc::c_long
+            }
         },
     )
 }
@@ -117,7 +126,13 @@ pub fn set(fd: BorrowedFd<'_>, name: &CStr, value: &[u8], flags: u32) -> io::Res
             let path = ProcPath::new(fd);
             // SAFETY: the strings are NUL-terminated, the pointer and the length are those of `value`.
             unsafe {
-                libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags as i32) as libc::c_long
+                libc::setxattr(
+                    path.as_ptr(),
+                    name.as_ptr(),
+                    value.as_ptr().cast(),
+                    value.len(),
+                    flags as i32,
+                ) as libc::c_long
             }
         },
     )
@@ -133,7 +148,14 @@ pub fn list(fd: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<usize> {
     either(
         // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
         || unsafe {
-            libc::syscall(SYS_LISTXATTRAT, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, pointer, len)
+            libc::syscall(
+                SYS_LISTXATTRAT,
+                fd.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                pointer,
+                len,
+            )
         },
         || {
             let path = ProcPath::new(fd);
@@ -151,7 +173,13 @@ pub fn remove(fd: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     either(
         // SAFETY: the strings are NUL-terminated and outlive the call.
         || unsafe {
-            libc::syscall(SYS_REMOVEXATTRAT, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, name.as_ptr())
+            libc::syscall(
+                SYS_REMOVEXATTRAT,
+                fd.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                name.as_ptr(),
+            )
         },
         || {
             let path = ProcPath::new(fd);
