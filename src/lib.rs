@@ -7,6 +7,7 @@
 //! | [`container`] | a minimal container, for `cntr run` |
 //! | [`control`] | asks a running server what it does |
 //! | [`engine`] | speaks FUSE with the kernel; serves any file system |
+//! | [`fs`] | serves a host directory tree |
 //! | [`sys`] | the unsafe code: wrappers of system calls |
 #![deny(unsafe_code)]
 
@@ -15,4 +16,5 @@ pub mod cli;
 pub mod container;
 pub mod control;
 pub mod engine;
+pub mod fs;
 pub mod sys;

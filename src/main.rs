@@ -1,5 +1,7 @@
-//! The program: everything is in the library.
+//! The `cntr` command.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     cntr::cli::main()
 }

@@ -55,7 +55,7 @@ use self::status::to_inside;
 use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
 use self::target::Target;
-use self::view::Access;
+use self::view::{Access, View};
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
@@ -133,7 +133,8 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: None,
     };
-    let (mount, server) = match view::make(&target, &namespaces, &plan, wishes, &signals, deadline) {
+    let view = View::new(&target, &namespaces, &plan, wishes.access);
+    let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
         Err(StartError::Interrupted(exit)) => return Ok(exit),

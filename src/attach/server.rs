@@ -87,6 +87,8 @@ impl Server {
         };
         drop(theirs);
         drop(reading);
+        // What it serves with, the device above all, is its alone.
+        drop(serve);
         let process = pidfd_open(pid).map_err(failed)?;
         let server = Server { pid, process, lifeline: writing };
         let mut listener = Listener::new(ours, Step::ForkServer);

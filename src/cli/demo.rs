@@ -1,3 +1,4 @@
+//! x
 use std::process::ExitCode;
 /// x
 #[derive(clap::Args, Debug)]

@@ -74,7 +74,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub read_only: bool,
     /// Show a directory of the host in the container
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    #[arg(long, value_name = "SOURCE:TARGET[:ro]")]
     pub volume: Vec<Volume>,
     /// Set a variable, or pass on the caller's value of it
     #[arg(short, long, value_name = "NAME[=VALUE]")]

@@ -72,18 +72,28 @@ fn say(channel: &Channel, message: &Say, descriptor: Option<&OwnedFd>) {
 }
 
 /// Becomes the container's first process. Called in a child that was forked with the container's namespaces.
-pub fn be_first(spec: &Spec, channel: &Channel, mask: SigSet) -> ! {
+pub fn be_first(spec: &Spec, channel: Channel, mask: SigSet) -> ! {
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     // No word means that the other side has given up.
     if !matches!(channel.receive(), Ok(Some(_))) {
         exit_now(125);
     }
-    let Err(refusal) = become_first(spec, channel, mask);
+    let refusal = match (prepare(spec), &spec.program) {
+        (Err(refusal), _) => refusal,
+        (Ok(()), Program::Pause) => become_pause(spec, &channel),
+        (Ok(()), Program::Command(command)) => become_command(spec, command, &channel, mask),
+        (Ok(()), Program::Init(command)) => init(spec, command, channel, mask),
+    };
+    refuse(&channel, refusal)
+}
+
+fn refuse(channel: &Channel, refusal: Refusal) -> ! {
     say(channel, &Say::Refused(refusal), None);
     exit_now(125)
 }
 
-fn become_first(spec: &Spec, channel: &Channel, mask: SigSet) -> Result<std::convert::Infallible, Refusal> {
+/// Makes the container what it should be.
+fn prepare(spec: &Spec) -> Result<(), Refusal> {
     // Only now, in its cgroup, is that the root of the container's view.
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from).at("make the namespace", "cgroup")?;
     if spec.user_namespace.is_some() {
@@ -96,22 +106,25 @@ fn become_first(spec: &Spec, channel: &Channel, mask: SigSet) -> Result<std::con
         // Kernels without IPv4 have no loopback to switch on.
         let _ = loopback_up();
     }
-    root::enter(spec)?;
-    match &spec.program {
-        Program::Pause => {
-            give_up_privileges(spec)?;
-            say(channel, &Say::Ready, None);
-            process::close_from(3, pause)
-        }
-        Program::Command(command) => {
-            take_session(spec, channel)?;
-            give_up_privileges(spec)?;
-            say(channel, &Say::Ready, None);
-            let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
-            Err(execute(spec, command))
-        }
-        Program::Init(command) => init(spec, command, channel, mask),
+    root::enter(spec)
+}
+
+fn become_pause(spec: &Spec, channel: &Channel) -> Refusal {
+    if let Err(refusal) = give_up_privileges(spec) {
+        return refusal;
     }
+    say(channel, &Say::Ready, None);
+    process::close_from(3, pause)
+}
+
+/// Becomes the command; returns only if that fails.
+fn become_command(spec: &Spec, command: &[CString], channel: &Channel, mask: SigSet) -> Refusal {
+    if let Err(refusal) = take_session(spec, channel).and_then(|()| give_up_privileges(spec)) {
+        return refusal;
+    }
+    say(channel, &Say::Ready, None);
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
+    execute(spec, command)
 }
 
 /// A session of its own, with a terminal if there is to be one.
@@ -167,30 +180,31 @@ fn execute(spec: &Spec, command: &[CString]) -> Refusal {
 }
 
 /// Runs the command as a child; reaps what is orphaned, passes signals on, ends with the command.
-fn init(
-    spec: &Spec,
-    command: &[CString],
-    channel: &Channel,
-    mask: SigSet,
-) -> Result<std::convert::Infallible, Refusal> {
+fn init(spec: &Spec, command: &[CString], channel: Channel, mask: SigSet) -> ! {
     // A descriptor of the signals of its own: the one it was forked with reports the parent's.
-    let signals = Signals::block().at("take over", "signals")?;
-    match fork(Parenthood::Caller, 0).at("start", "the command")? {
-        Fork::Child => {
-            take_session(spec, channel)?;
-            give_up_privileges(spec)?;
-            say(channel, &Say::Ready, None);
-            let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
-            Err(execute(spec, command))
+    let signals = match Signals::block().at("take over", "signals") {
+        Ok(signals) => signals,
+        Err(refusal) => refuse(&channel, refusal),
+    };
+    match fork(Parenthood::Caller, 0).at("start", "the command") {
+        Ok(Fork::Child) => {
+            let refusal = become_command(spec, command, &channel, mask);
+            // docker's codes, for init passes them on.
+            let missing = matches!(refusal.errno, Some(libc::ENOENT | libc::ENOTDIR));
+            say(&channel, &Say::Refused(refusal), None);
+            exit_now(if missing { 127 } else { 126 })
         }
-        Fork::Parent(child) => {
-            give_up_privileges(spec)?;
+        Ok(Fork::Parent(child)) => {
+            // A copy would keep the other side waiting for more.
+            drop(channel);
+            if give_up_privileges(spec).is_err() {
+                exit_now(125);
+            }
             let _ = nix::sys::prctl::set_name(c"init");
-            // Its end of the channel would keep the other side waiting.
-            channel.shut();
             let exit = supervise(child, None, &signals, |_, _| {});
             exit_now(exit.map_or(125, |exit: Exit| i32::from(exit.code())))
         }
+        Err(refusal) => refuse(&channel, refusal),
     }
 }
 

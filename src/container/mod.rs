@@ -127,7 +127,7 @@ impl Container {
                 drop(ours);
                 // Their removal is the parent's business.
                 std::mem::forget((cgroups, points));
-                be_first(spec, &theirs, signals.before())
+                be_first(spec, theirs, signals.before())
             }
             Fork::Parent(pid) => pid,
         };

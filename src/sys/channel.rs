@@ -4,8 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg,
-    shutdown, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
 
 /// Largest message in bytes.
@@ -69,11 +68,5 @@ impl Channel {
         }
         buffer.truncate(len);
         Ok(Some((buffer, descriptor)))
-    }
-
-    /// Ends the connection for both sides, whoever else holds a copy of this end.
-    pub fn shut(&self) {
-        // Fails only if the other end is gone already.
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 }

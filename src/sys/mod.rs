@@ -3,9 +3,14 @@
 
 pub mod capability;
 pub mod channel;
+pub mod creds;
+pub mod file;
 pub mod fuse;
+pub mod handle;
 pub mod mount;
 pub mod network;
 pub mod process;
+pub mod stat;
 pub mod terminal;
 pub mod thread;
+pub mod xattr;

@@ -74,6 +74,7 @@ impl MemoryFs {
     }
 
     /// Lets all requests of `wait` go on.
+    #[allow(dead_code, reason = "not every test waits")]
     pub fn release_all(&self) {
         *self.released.lock().unwrap() = true;
         self.release.notify_all();
