@@ -27,7 +27,10 @@ impl Plan {
     #[must_use]
     pub fn new(status: &Status, root: bool) -> Plan {
         let (bounding, inheritable) = if root {
-            (status.bounding.0 & status.permitted.0, status.inheritable.0 & status.permitted.0)
+            (
+                status.bounding.0 & status.permitted.0,
+                status.inheritable.0 & status.permitted.0,
+            )
         } else {
             (status.bounding.0, status.inheritable.0)
         };
@@ -52,8 +55,13 @@ impl Plan {
         // What cntr itself lacks cannot be given.
         let within = |set: CapSet| CapSet(set.0 & have.permitted.0);
         // What is not in the bounding set cannot be made inheritable, so that comes before the bounding set shrinks.
-        let inheritable = CapSet(self.thread.inheritable.0 & (have.permitted.0 | have.inheritable.0));
-        capability::set(ThreadCaps { inheritable, ..have }).map_err(|error| ("inheritable set", error))?;
+        let inheritable =
+            CapSet(self.thread.inheritable.0 & (have.permitted.0 | have.inheritable.0));
+        capability::set(ThreadCaps {
+            inheritable,
+            ..have
+        })
+        .map_err(|error| ("inheritable set", error))?;
         capability::limit_bounding(self.bounding).map_err(|error| ("bounding set", error))?;
         let ambient = CapSet(within(self.ambient).0 & inheritable.0);
         capability::set_ambient(ambient).map_err(|error| ("ambient set", error))?;
@@ -92,9 +100,15 @@ mod tests {
     #[test]
     fn a_root_that_dropped_capabilities_bounds_its_session() {
         let plan = Plan::new(&status(0x0f, 0xffff), true);
-        assert_eq!((plan.bounding, plan.thread.inheritable), (CapSet(0x0f), CapSet(0x0f)));
+        assert_eq!(
+            (plan.bounding, plan.thread.inheritable),
+            (CapSet(0x0f), CapSet(0x0f))
+        );
         let plan = Plan::new(&status(0, 0xffff), false);
-        assert_eq!((plan.bounding, plan.thread.inheritable), (CapSet(0xffff), CapSet(0xff)));
+        assert_eq!(
+            (plan.bounding, plan.thread.inheritable),
+            (CapSet(0xffff), CapSet(0xff))
+        );
         assert!(plan.no_new_privs);
     }
 }

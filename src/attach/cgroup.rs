@@ -37,7 +37,10 @@ pub fn parse_memberships(text: &str) -> Vec<Membership> {
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let controllers = fields.next()?.to_owned();
-            Some(Membership { controllers, path: PathBuf::from(fields.next()?) })
+            Some(Membership {
+                controllers,
+                path: PathBuf::from(fields.next()?),
+            })
         })
         .collect()
 }
@@ -48,7 +51,9 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
         let octal = tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| {
-            digits.iter().try_fold(0_u32, |value, digit| char::from(*digit).to_digit(8).map(|d| value * 8 + d))
+            digits.iter().try_fold(0_u32, |value, digit| {
+                char::from(*digit).to_digit(8).map(|d| value * 8 + d)
+            })
         });
         match octal.and_then(|value| u8::try_from(value).ok()) {
             Some(value) => {
@@ -81,7 +86,11 @@ pub fn parse_mounts(mountinfo: &[u8]) -> Vec<CgroupMount> {
                 }
                 _ => return None,
             };
-            Some(CgroupMount { root: unescape(fields[3]), mount_point: unescape(fields[4]), controllers })
+            Some(CgroupMount {
+                root: unescape(fields[3]),
+                mount_point: unescape(fields[4]),
+                controllers,
+            })
         })
         .collect()
 }
@@ -89,7 +98,11 @@ pub fn parse_mounts(mountinfo: &[u8]) -> Vec<CgroupMount> {
 /// Where the cgroup of `membership` is found, if a mount shows it.
 #[must_use]
 pub fn locate(mounts: &[CgroupMount], membership: &Membership) -> Option<PathBuf> {
-    if membership.path.components().any(|part| part == Component::ParentDir) {
+    if membership
+        .path
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
         return None; // Outside of our cgroup namespace.
     }
     mounts.iter().find_map(|mount| {
@@ -97,11 +110,22 @@ pub fn locate(mounts: &[CgroupMount], membership: &Membership) -> Option<PathBuf
             None => membership.controllers.is_empty(),
             Some(options) => {
                 !membership.controllers.is_empty()
-                    && membership.controllers.split(',').all(|name| options.iter().any(|option| option == name))
+                    && membership
+                        .controllers
+                        .split(',')
+                        .all(|name| options.iter().any(|option| option == name))
             }
         };
-        let below = membership.path.strip_prefix(&mount.root).ok().filter(|_| same)?;
-        Some(if below.as_os_str().is_empty() { mount.mount_point.clone() } else { mount.mount_point.join(below) })
+        let below = membership
+            .path
+            .strip_prefix(&mount.root)
+            .ok()
+            .filter(|_| same)?;
+        Some(if below.as_os_str().is_empty() {
+            mount.mount_point.clone()
+        } else {
+            mount.mount_point.join(below)
+        })
     })
 }
 
@@ -114,7 +138,11 @@ pub struct Cgroups {
 }
 
 fn label(membership: &Membership) -> String {
-    let hierarchy = if membership.controllers.is_empty() { "v2" } else { &membership.controllers };
+    let hierarchy = if membership.controllers.is_empty() {
+        "v2"
+    } else {
+        &membership.controllers
+    };
     format!("{hierarchy}:{}", membership.path.display())
 }
 
@@ -122,18 +150,29 @@ impl Cgroups {
     /// Opens the cgroups in `theirs` (a `/proc/PID/cgroup`) that are not cntr's own.
     #[must_use]
     pub fn open(theirs: &str) -> Cgroups {
-        let own = parse_memberships(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+        let own =
+            parse_memberships(&std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
         let mounts = parse_mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default());
         let mut cgroups = Cgroups::default();
-        for membership in parse_memberships(theirs).into_iter().filter(|membership| !own.contains(membership)) {
+        for membership in parse_memberships(theirs)
+            .into_iter()
+            .filter(|membership| !own.contains(membership))
+        {
             let name = label(&membership);
             let Some(directory) = locate(&mounts, &membership) else {
-                cgroups.refused.push(format!("{name}: not below any cgroup mount of the host"));
+                cgroups
+                    .refused
+                    .push(format!("{name}: not below any cgroup mount of the host"));
                 continue;
             };
-            match OpenOptions::new().write(true).open(directory.join("cgroup.procs")) {
+            match OpenOptions::new()
+                .write(true)
+                .open(directory.join("cgroup.procs"))
+            {
                 Ok(file) => cgroups.files.push((name, file)),
-                Err(error) => cgroups.refused.push(format!("{name}: {}: {error}", directory.display())),
+                Err(error) => cgroups
+                    .refused
+                    .push(format!("{name}: {}: {error}", directory.display())),
             }
         }
         cgroups
@@ -155,7 +194,9 @@ impl Cgroups {
 
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EBUSY) => "it has child groups with controllers, so it may hold no process".to_owned(),
+        Some(libc::EBUSY) => {
+            "it has child groups with controllers, so it may hold no process".to_owned()
+        }
         Some(libc::ENODEV) => "the cgroup is being removed".to_owned(),
         _ => error.to_string(),
     }
@@ -178,15 +219,30 @@ mod tests {
 
     #[test]
     fn hierarchies_are_found_whatever_the_optional_fields() {
-        assert_eq!(find("3:cpu,cpuacct:/a/b").as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/a/b"));
-        assert_eq!(find("3:cpuacct,cpu:/").as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct"));
-        assert_eq!(find("9:name=systemd:/x:y").as_deref(), Some("/sys/fs/cgroup/systemd/x:y"));
-        assert_eq!(find("0::/user.slice").as_deref(), Some("/sys/fs/cgroup/unified/user.slice"));
+        assert_eq!(
+            find("3:cpu,cpuacct:/a/b").as_deref(),
+            Some("/sys/fs/cgroup/cpu,cpuacct/a/b")
+        );
+        assert_eq!(
+            find("3:cpuacct,cpu:/").as_deref(),
+            Some("/sys/fs/cgroup/cpu,cpuacct")
+        );
+        assert_eq!(
+            find("9:name=systemd:/x:y").as_deref(),
+            Some("/sys/fs/cgroup/systemd/x:y")
+        );
+        assert_eq!(
+            find("0::/user.slice").as_deref(),
+            Some("/sys/fs/cgroup/unified/user.slice")
+        );
     }
 
     #[test]
     fn a_partial_mount_shows_only_its_part() {
-        assert_eq!(find("5:pids:/docker/abc").as_deref(), Some("/mnt/with space/abc"));
+        assert_eq!(
+            find("5:pids:/docker/abc").as_deref(),
+            Some("/mnt/with space/abc")
+        );
         assert_eq!(find("5:pids:/lxc/abc"), None);
         assert_eq!(find("0::/../outside"), None);
         assert_eq!(find("7:memory:/docker"), None);

@@ -99,7 +99,9 @@ fn prepare(
         reporter.note(format!("joined cgroups: {}", joined.join(", ")));
     }
     for cgroup in refused {
-        reporter.warn(format!("cannot join cgroup {cgroup}: the container's limits there do not hold for the session"));
+        reporter.warn(format!(
+            "cannot join cgroup {cgroup}: the container's limits there do not hold for the session"
+        ));
     }
     if namespaces.join(Kind::Cgroup, Step::JoinCgroups)? {
         reporter.note("joined namespace: cgroup");
@@ -119,14 +121,21 @@ fn prepare(
     let _ = process::join_new_session_keyring();
     let root = to_inside(&target.uid_map, target.status.uids[1]) == Some(0);
     let plan = capabilities::Plan::new(&target.status, root);
-    let have = capability::get().map_err(|error| Failure::system(Step::Capabilities, "own sets", error))?;
+    let have = capability::get()
+        .map_err(|error| Failure::system(Step::Capabilities, "own sets", error))?;
     let missing = plan.missing(have.permitted);
     if missing != CapSet::default() {
-        reporter.note(format!("capabilities {:#x} of the target are not given: cntr itself lacks them", missing.0));
+        reporter.note(format!(
+            "capabilities {:#x} of the target are not given: cntr itself lacks them",
+            missing.0
+        ));
     }
-    plan.apply().map_err(|(set, error)| Failure::system(Step::Capabilities, set, error))?;
+    plan.apply()
+        .map_err(|(set, error)| Failure::system(Step::Capabilities, set, error))?;
     if target.status.seccomp != 0 {
-        reporter.note("the target's seccomp filter is not taken over: the kernel has no way to copy one");
+        reporter.note(
+            "the target's seccomp filter is not taken over: the kernel has no way to copy one",
+        );
     }
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| Failure::system(Step::Capabilities, "parent death signal", error))?;
@@ -139,15 +148,22 @@ fn prepare(
 
 fn take_limits(limits: &[Limit], reporter: &Reporter) {
     for limit in limits {
-        let Some(resource) = resource(limit.resource) else { continue };
-        let Ok((_, own_hard)) = getrlimit(resource) else { continue };
+        let Some(resource) = resource(limit.resource) else {
+            continue;
+        };
+        let Ok((_, own_hard)) = getrlimit(resource) else {
+            continue;
+        };
         if setrlimit(resource, limit.soft, limit.hard).is_ok() {
             continue;
         }
         // Raising the hard limit takes CAP_SYS_RESOURCE; as much as we have is the next best thing.
         let hard = limit.hard.min(own_hard);
         let _ = setrlimit(resource, limit.soft.min(hard), hard);
-        reporter.note(format!("limit {:?} cannot be raised to the target's {}: it is {hard}", limit.name, limit.hard));
+        reporter.note(format!(
+            "limit {:?} cannot be raised to the target's {}: it is {hard}",
+            limit.name, limit.hard
+        ));
     }
 }
 
@@ -174,8 +190,10 @@ fn resource(number: u32) -> Option<Resource> {
 }
 
 fn take_ids(status: &Status) -> Result<(), Failure> {
-    let failed = |what: &'static str| move |error: Errno| Failure::system(Step::Credentials, what, error);
-    capability::keep_across_setuid(true).map_err(|error| Failure::system(Step::Credentials, "securebits", error))?;
+    let failed =
+        |what: &'static str| move |error: Errno| Failure::system(Step::Credentials, what, error);
+    capability::keep_across_setuid(true)
+        .map_err(|error| Failure::system(Step::Credentials, "securebits", error))?;
     let groups: Vec<Gid> = status.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(failed("supplementary groups"))?;
     let [real, effective, saved, _] = status.gids.map(Gid::from_raw);
@@ -185,13 +203,17 @@ fn take_ids(status: &Status) -> Result<(), Failure> {
 }
 
 fn open_terminal(streams: &Streams, reporter: &Reporter) -> Result<(), Failure> {
-    let Streams::Terminal(host) = streams else { return Ok(()) };
+    let Streams::Terminal(host) = streams else {
+        return Ok(());
+    };
     let failed = |error: io::Error| Failure::system(Step::Terminal, "", error);
     let own = Pty::open();
     let pty = match (&own, host) {
         (Ok(own), _) => own,
         (Err(error), Some(host)) => {
-            reporter.note(format!("the terminal is one of the host's: the container gives none ({error})"));
+            reporter.note(format!(
+                "the terminal is one of the host's: the container gives none ({error})"
+            ));
             host
         }
         (Err(_), None) => return Err(failed(own.unwrap_err())),
@@ -203,8 +225,9 @@ fn open_terminal(streams: &Streams, reporter: &Reporter) -> Result<(), Failure> 
 
 fn enter_directory(directory: &WorkingDirectory) -> Result<(), Failure> {
     match directory {
-        WorkingDirectory::Path(path) => nix::unistd::chdir(path)
-            .map_err(|error| Failure::system(Step::WorkingDirectory, path.display().to_string(), error)),
+        WorkingDirectory::Path(path) => nix::unistd::chdir(path).map_err(|error| {
+            Failure::system(Step::WorkingDirectory, path.display().to_string(), error)
+        }),
         WorkingDirectory::Inherit(cwd) => {
             // A directory outside of the root has a path that does not begin with "/".
             let inside = || {
@@ -214,7 +237,8 @@ fn enter_directory(directory: &WorkingDirectory) -> Result<(), Failure> {
             if matches!(inside(), Ok(true)) {
                 return Ok(());
             }
-            nix::unistd::chdir("/").map_err(|error| Failure::system(Step::WorkingDirectory, "/", error))
+            nix::unistd::chdir("/")
+                .map_err(|error| Failure::system(Step::WorkingDirectory, "/", error))
         }
     }
 }
@@ -232,7 +256,11 @@ impl Candidates {
             return Candidates(CString::new(name).into_iter().collect());
         }
         let join = |directory: &[u8]| {
-            let directory = if directory.is_empty() { b".".as_slice() } else { directory };
+            let directory = if directory.is_empty() {
+                b".".as_slice()
+            } else {
+                directory
+            };
             CString::new([directory, b"/", name].concat()).ok()
         };
         let path = path.map_or(DEFAULT_PATH.as_bytes(), |path| path.as_bytes());
@@ -244,7 +272,10 @@ impl Candidates {
 fn execute(command: &Command, reporter: &Reporter) -> Failure {
     let failed = |error: io::Error| Failure::system(Step::Execute, "", error);
     let mask = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&command.signals), None);
-    if let Err(error) = mask.map_err(io::Error::from).and_then(|()| process::close_on_exec_from(3)) {
+    if let Err(error) = mask
+        .map_err(io::Error::from)
+        .and_then(|()| process::close_on_exec_from(3))
+    {
         return failed(error);
     }
     let candidates = Candidates::new(&command.arguments[0], command.environment.get("PATH"));
@@ -254,7 +285,11 @@ fn execute(command: &Command, reporter: &Reporter) -> Failure {
 
 /// Executes the first of `candidates` that there is; returns only if that fails.
 #[must_use]
-pub fn run_program(candidates: &Candidates, arguments: &[CString], environment: &Environment) -> Failure {
+pub fn run_program(
+    candidates: &Candidates,
+    arguments: &[CString],
+    environment: &Environment,
+) -> Failure {
     let object = arguments[0].to_string_lossy().into_owned();
     let entries = environment.to_entries();
     // Rust ignores SIGPIPE; a program expects it not to be.
@@ -283,8 +318,14 @@ pub fn run_program(candidates: &Candidates, arguments: &[CString], environment: 
     }
     let failure = Failure::system(Step::Execute, object, last);
     match last {
-        Errno::ENOENT => Failure { reason: "command not found".to_owned(), ..failure },
-        Errno::ENOEXEC => Failure { reason: "not a program".to_owned(), ..failure },
+        Errno::ENOENT => Failure {
+            reason: "command not found".to_owned(),
+            ..failure
+        },
+        Errno::ENOEXEC => Failure {
+            reason: "not a program".to_owned(),
+            ..failure
+        },
         _ => failure,
     }
 }

@@ -14,8 +14,14 @@ use nix::unistd::symlinkat;
 use crate::sys::mount::{self, FsContext, MountAttr, Submounts};
 
 /// Devices: name, major and minor number.
-const NODES: &[(&str, u64, u64)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: &[(&str, u64, u64)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
@@ -43,20 +49,31 @@ impl Devices {
             move |error: io::Error| (what, error)
         };
         let context = FsContext::open(c"tmpfs").map_err(at("tmpfs"))?;
-        for (key, value) in [(c"source", c"cntr-dev"), (c"mode", c"755"), (c"size", c"65536k")] {
+        for (key, value) in [
+            (c"source", c"cntr-dev"),
+            (c"mode", c"755"),
+            (c"size", c"65536k"),
+        ] {
             context.set(key, value).map_err(at("tmpfs"))?;
         }
-        let tree = context.mount(MountAttr::NOSUID | MountAttr::NOEXEC).map_err(at("tmpfs"))?;
+        let tree = context
+            .mount(MountAttr::NOSUID | MountAttr::NOEXEC)
+            .map_err(at("tmpfs"))?;
         let mut bound = Vec::new();
         for &(name, major, minor) in NODES {
             let mode = Mode::from_bits_truncate(0o666);
             match mknodat(&tree, name, SFlag::S_IFCHR, mode, makedev(major, minor)) {
                 Ok(()) => chmod(tree.as_fd(), name, 0o666).map_err(at(name))?,
                 Err(nix::errno::Errno::EPERM) => {
-                    mknodat(&tree, name, SFlag::S_IFREG, mode, 0).map_err(|error| at(name)(error.into()))?;
+                    mknodat(&tree, name, SFlag::S_IFREG, mode, 0)
+                        .map_err(|error| at(name)(error.into()))?;
                     let path = CString::new(format!("/dev/{name}")).expect("names have no NUL");
                     let root = open_path("/").map_err(at(name))?;
-                    bound.push((name, mount::clone_tree(root.as_fd(), &path, Submounts::Leave).map_err(at(name))?));
+                    bound.push((
+                        name,
+                        mount::clone_tree(root.as_fd(), &path, Submounts::Leave)
+                            .map_err(at(name))?,
+                    ));
                 }
                 Err(error) => return Err(at(name)(error.into())),
             }
@@ -65,14 +82,21 @@ impl Devices {
             symlinkat(target, &tree, name).map_err(|error| at(name)(error.into()))?;
         }
         for (name, mode) in [("pts", 0o755), ("shm", 0o1777)] {
-            mkdirat(&tree, name, Mode::from_bits_truncate(mode)).map_err(|error| at(name)(error.into()))?;
+            mkdirat(&tree, name, Mode::from_bits_truncate(mode))
+                .map_err(|error| at(name)(error.into()))?;
             chmod(tree.as_fd(), name, mode).map_err(at(name))?;
         }
         let context = FsContext::open(c"devpts").map_err(at("devpts"))?;
-        for (key, value) in [(c"source", c"cntr-pts"), (c"ptmxmode", c"666"), (c"mode", c"620")] {
+        for (key, value) in [
+            (c"source", c"cntr-pts"),
+            (c"ptmxmode", c"666"),
+            (c"mode", c"620"),
+        ] {
             context.set(key, value).map_err(at("devpts"))?;
         }
-        let pts = context.mount(MountAttr::NOSUID | MountAttr::NOEXEC).map_err(at("devpts"))?;
+        let pts = context
+            .mount(MountAttr::NOSUID | MountAttr::NOEXEC)
+            .map_err(at("devpts"))?;
         Ok(Devices { tree, pts, bound })
     }
 
@@ -80,9 +104,14 @@ impl Devices {
     ///
     /// # Errors
     /// What could not be attached, and why.
-    pub fn attach(&self, dir: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<(), (String, io::Error)> {
+    pub fn attach(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: &std::ffi::CStr,
+    ) -> Result<(), (String, io::Error)> {
         mount::attach(self.tree.as_fd(), dir, path).map_err(|error| ("/dev".to_owned(), error))?;
-        mount::attach(self.pts.as_fd(), self.tree.as_fd(), c"pts").map_err(|error| ("/dev/pts".to_owned(), error))?;
+        mount::attach(self.pts.as_fd(), self.tree.as_fd(), c"pts")
+            .map_err(|error| ("/dev/pts".to_owned(), error))?;
         for (name, device) in &self.bound {
             let target = CString::new(*name).expect("names have no NUL");
             mount::attach(device.as_fd(), self.tree.as_fd(), &target)
@@ -94,11 +123,21 @@ impl Devices {
 
 /// Opens `path` without access to its contents.
 fn open_path(path: &str) -> io::Result<OwnedFd> {
-    Ok(openat(nix::fcntl::AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+    Ok(openat(
+        nix::fcntl::AT_FDCWD,
+        path,
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// The umask must not decide who may write to `/dev/null`.
 fn chmod(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
     let mode = Mode::from_bits_truncate(mode);
-    Ok(fchmodat(dir, name, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?)
+    Ok(fchmodat(
+        dir,
+        name,
+        mode,
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )?)
 }

@@ -43,7 +43,14 @@ impl FromStr for Setting {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(OsString, OsString)>);
 
-const USERS: &[&str] = &["TERM", "COLORTERM", "TERM_PROGRAM", "NO_COLOR", "LANG", "LANGUAGE"];
+const USERS: &[&str] = &[
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "NO_COLOR",
+    "LANG",
+    "LANGUAGE",
+];
 
 /// Where tools are looked for if the caller has no `PATH`.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -61,9 +68,14 @@ impl Environment {
         let mut environment = Environment::default();
         for entry in entries {
             // A name may not be empty; what has no '=' is no variable.
-            let Some(split) = entry.iter().skip(1).position(|byte| *byte == b'=') else { continue };
+            let Some(split) = entry.iter().skip(1).position(|byte| *byte == b'=') else {
+                continue;
+            };
             let (name, value) = (&entry[..=split], &entry[split + 2..]);
-            environment.set(OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
+            environment.set(
+                OsString::from_vec(name.to_vec()),
+                OsString::from_vec(value.to_vec()),
+            );
         }
         environment
     }
@@ -71,7 +83,10 @@ impl Environment {
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsString> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value)
     }
 
     /// Sets `name`.
@@ -107,7 +122,10 @@ impl Environment {
     /// Makes the container's environment one for the host's tools.
     pub fn adopt_tools(&mut self, caller: &Environment) {
         self.remove(|name| name.starts_with(b"LD_"));
-        let path = caller.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into());
+        let path = caller
+            .get("PATH")
+            .cloned()
+            .unwrap_or_else(|| DEFAULT_PATH.into());
         self.set("PATH", path);
         if let Some(shell) = caller.get("SHELL") {
             self.set("SHELL", shell);
@@ -158,24 +176,60 @@ mod tests {
     use super::*;
 
     fn environment(entries: &[&str]) -> Environment {
-        Environment::from_entries(&entries.iter().map(|entry| entry.as_bytes().to_vec()).collect::<Vec<_>>())
+        Environment::from_entries(
+            &entries
+                .iter()
+                .map(|entry| entry.as_bytes().to_vec())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn the_containers_variables_stay_and_the_callers_do_not_leak() {
-        let mut session = environment(&["A=1", "PATH=/c", "LD_PRELOAD=/x.so", "TERM=dumb", "E=a=b", "broken", "=x"]);
-        let caller = environment(&["PATH=/h", "SECRET=s", "TERM=xterm", "LC_ALL=C", "SHELL=/bin/zsh", "P=q"]);
+        let mut session = environment(&[
+            "A=1",
+            "PATH=/c",
+            "LD_PRELOAD=/x.so",
+            "TERM=dumb",
+            "E=a=b",
+            "broken",
+            "=x",
+        ]);
+        let caller = environment(&[
+            "PATH=/h",
+            "SECRET=s",
+            "TERM=xterm",
+            "LC_ALL=C",
+            "SHELL=/bin/zsh",
+            "P=q",
+        ]);
         session.adopt_tools(&caller);
-        session.apply(&["P".parse().unwrap(), "N=v=w".parse().unwrap(), "NONE".parse().unwrap()], &caller);
-        let expected =
-            environment(&["A=1", "PATH=/h", "TERM=xterm", "E=a=b", "SHELL=/bin/zsh", "LC_ALL=C", "P=q", "N=v=w"]);
+        session.apply(
+            &[
+                "P".parse().unwrap(),
+                "N=v=w".parse().unwrap(),
+                "NONE".parse().unwrap(),
+            ],
+            &caller,
+        );
+        let expected = environment(&[
+            "A=1",
+            "PATH=/h",
+            "TERM=xterm",
+            "E=a=b",
+            "SHELL=/bin/zsh",
+            "LC_ALL=C",
+            "P=q",
+            "N=v=w",
+        ]);
         assert_eq!(session, expected);
         assert!("=x".parse::<Setting>().is_err());
     }
 
     #[test]
     fn home_comes_from_the_passwd_file() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nodd line\napp:x:1000:1000::/srv/app:/bin/false\n";
+        let passwd =
+            b"root:x:0:0:root:/root:/bin/sh\nodd line\napp:x:1000:1000::/srv/app:/bin/false\n";
         assert_eq!(home_of(passwd, 1000), Some("/srv/app".into()));
         assert_eq!(home_of(passwd, 5), None);
     }

@@ -40,14 +40,22 @@ impl fmt::Display for Failure {
             write!(out, " ({})", self.object)?;
         }
         write!(out, ": {}", self.reason)?;
-        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(out, "; {remedy}"))
+        self.remedy
+            .as_ref()
+            .map_or(Ok(()), |remedy| write!(out, "; {remedy}"))
     }
 }
 
 impl Failure {
     /// A failure for a reason of ours.
     pub fn new(step: Step, object: impl Into<String>, reason: impl Into<String>) -> Failure {
-        Failure { step, object: object.into(), reason: reason.into(), errno: None, remedy: None }
+        Failure {
+            step,
+            object: object.into(),
+            reason: reason.into(),
+            errno: None,
+            remedy: None,
+        }
     }
 
     /// A failure because the system said so.
@@ -55,17 +63,27 @@ impl Failure {
         let error: io::Error = error.into();
         let errno = error.raw_os_error();
         // The text of the error number alone: "(os error 2)" helps nobody.
-        let reason = errno.map_or_else(|| error.to_string(), |n| nix::errno::Errno::from_raw(n).desc().to_owned());
+        let reason = errno.map_or_else(
+            || error.to_string(),
+            |n| nix::errno::Errno::from_raw(n).desc().to_owned(),
+        );
         let remedy = match errno {
-            Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => {
-                Some("run cntr as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_SYS_CHROOT".to_owned())
-            }
+            Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => Some(
+                "run cntr as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_SYS_CHROOT"
+                    .to_owned(),
+            ),
             Some(libc::EAGAIN) if step == Step::ForkCommand => {
                 Some("the limit of processes (pids cgroup or RLIMIT_NPROC) is reached".to_owned())
             }
             _ => None,
         };
-        Failure { step, object: object.into(), reason, errno, remedy }
+        Failure {
+            step,
+            object: object.into(),
+            reason,
+            errno,
+            remedy,
+        }
     }
 
     /// The same with a remedy.
@@ -148,7 +166,10 @@ impl Reporter {
 /// # Errors
 /// The injected one.
 pub fn inject(fault: Option<Fault>, step: Step) -> Result<(), Failure> {
-    match fault.filter(|fault| fault.step == step).map(|fault| fault.kind) {
+    match fault
+        .filter(|fault| fault.step == step)
+        .map(|fault| fault.kind)
+    {
         None => Ok(()),
         Some(FaultKind::Error) => Err(Failure::new(step, "", "fault injected")),
         Some(FaultKind::Kill) => {
@@ -209,7 +230,10 @@ impl Listener {
     /// Listens on `channel`; `first` is the step a peer that never says anything is assumed to be at.
     #[must_use]
     pub fn new(channel: Channel, first: Step) -> Listener {
-        Listener { channel, last: first }
+        Listener {
+            channel,
+            last: first,
+        }
     }
 
     /// The last step announced.
@@ -224,8 +248,10 @@ impl Listener {
     /// Those of poll(2) and recvmsg(2).
     pub fn hear(&mut self, deadline: Deadline, interrupt: BorrowedFd<'_>) -> io::Result<Heard> {
         loop {
-            let mut fds =
-                [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(interrupt, PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+                PollFd::new(interrupt, PollFlags::POLLIN),
+            ];
             match poll(&mut fds, deadline.timeout()) {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -233,8 +259,12 @@ impl Listener {
                 Ok(_) => {}
             }
             if fds[0].any() == Some(true) {
-                let Some((bytes, descriptor)) = self.channel.receive()? else { return Ok(Heard::End) };
-                let Ok(message) = serde_json::from_slice(&bytes) else { continue };
+                let Some((bytes, descriptor)) = self.channel.receive()? else {
+                    return Ok(Heard::End);
+                };
+                let Ok(message) = serde_json::from_slice(&bytes) else {
+                    continue;
+                };
                 if let Message::Step(step) = message {
                     self.last = step;
                     continue;
@@ -262,10 +292,16 @@ mod tests {
         assert!(reporter.step(Step::Serve).is_err());
         reporter.say_with(&Message::Terminal, Some(quiet.as_fd()));
         let soon = Deadline::after(Duration::from_secs(5));
-        let Ok(Heard::Message(Message::Terminal, Some(_))) = listener.hear(soon, quiet.as_fd()) else { panic!() };
+        let Ok(Heard::Message(Message::Terminal, Some(_))) = listener.hear(soon, quiet.as_fd())
+        else {
+            panic!()
+        };
         assert_eq!(listener.last_step(), Step::Serve);
         let past = Deadline::after(Duration::ZERO);
-        assert!(matches!(listener.hear(past, quiet.as_fd()), Ok(Heard::Silence)));
+        assert!(matches!(
+            listener.hear(past, quiet.as_fd()),
+            Ok(Heard::Silence)
+        ));
         drop(reporter);
         assert!(matches!(listener.hear(soon, quiet.as_fd()), Ok(Heard::End)));
     }

@@ -24,32 +24,54 @@ impl Session {
     #[must_use]
     pub fn find() -> Option<Session> {
         let base = PathBuf::from(std::env::var_os("CNTR_BASE_DIR")?);
-        let target = std::env::var("CNTR_TARGET").ok().filter(|target| target.parse::<u32>().is_ok())?;
+        let target = std::env::var("CNTR_TARGET")
+            .ok()
+            .filter(|target| target.parse::<u32>().is_ok())?;
         base.is_dir().then_some(Session { base, target })
     }
 
     /// Becomes `command` (by default a shell) in the container's root; returns only if that fails.
     #[must_use]
-    pub fn execute(&self, command: Vec<CString>, settings: &[Setting], directory: &Path) -> Failure {
+    pub fn execute(
+        &self,
+        command: Vec<CString>,
+        settings: &[Setting],
+        directory: &Path,
+    ) -> Failure {
         let caller = Environment::own();
         let mut environment = self.environment(&caller);
         environment.apply(settings, &caller);
         if let Err(error) = self.enter() {
             return Failure::system(Step::ChangeRoot, self.base.display().to_string(), error)
-                .remedy("the session needs CAP_SYS_CHROOT, or to be allowed to make user namespaces");
+                .remedy(
+                    "the session needs CAP_SYS_CHROOT, or to be allowed to make user namespaces",
+                );
         }
         if let Err(error) = nix::unistd::chdir(directory) {
-            return Failure::system(Step::WorkingDirectory, directory.display().to_string(), error);
+            return Failure::system(
+                Step::WorkingDirectory,
+                directory.display().to_string(),
+                error,
+            );
         }
-        let command = if command.is_empty() { vec![c"sh".to_owned()] } else { command };
-        run_program(&Candidates::new(&command[0], environment.get("PATH")), &command, &environment)
+        let command = if command.is_empty() {
+            vec![c"sh".to_owned()]
+        } else {
+            command
+        };
+        run_program(
+            &Candidates::new(&command[0], environment.get("PATH")),
+            &command,
+            &environment,
+        )
     }
 
     /// The environment the container's process started with: what the session's shell changed does not count. If it
     /// cannot be read, the session's with a usual `PATH`.
     fn environment(&self, caller: &Environment) -> Environment {
         if let Ok(bytes) = std::fs::read(format!("/proc/{}/environ", self.target)) {
-            let entries: Vec<Vec<u8>> = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+            let entries: Vec<Vec<u8>> =
+                bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
             let mut environment = Environment::from_entries(&entries);
             environment.set_default("HOME", "/");
             if let Some(term) = caller.get("TERM") {

@@ -96,7 +96,9 @@ impl Default for Wishes {
 /// The base directory: `CNTR_BASE_DIR`, else [`BASE`].
 #[must_use]
 pub fn base_directory() -> PathBuf {
-    std::env::var_os("CNTR_BASE_DIR").filter(|base| !base.is_empty()).map_or_else(|| PathBuf::from(BASE), PathBuf::from)
+    std::env::var_os("CNTR_BASE_DIR")
+        .filter(|base| !base.is_empty())
+        .map_or_else(|| PathBuf::from(BASE), PathBuf::from)
 }
 
 /// Runs a command like the process `pid`, with the host's files. Returns when the command has ended.
@@ -107,7 +109,8 @@ pub fn base_directory() -> PathBuf {
 /// The set-up failed; nothing is left of it.
 pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
-    let signals = Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
+    let signals =
+        Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
     let (target, namespaces, cgroups) = open(pid, wishes)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
@@ -121,10 +124,15 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     environment.set("CNTR_TARGET", target.own_pid().to_string());
     environment.apply(&wishes.settings, &caller);
     let shell = || {
-        let shell = caller.get("SHELL").filter(|shell| Path::new(shell).exists());
+        let shell = caller
+            .get("SHELL")
+            .filter(|shell| Path::new(shell).exists());
         vec![shell.cloned().unwrap_or_else(|| "sh".into()), "-l".into()]
     };
-    let directory = wishes.directory.clone().unwrap_or_else(|| plan.base.clone());
+    let directory = wishes
+        .directory
+        .clone()
+        .unwrap_or_else(|| plan.base.clone());
     let command = Command {
         arguments: arguments(&wishes.command, shell)?,
         environment,
@@ -139,7 +147,13 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         Err(StartError::Failed(failure)) => return Err(failure),
         Err(StartError::Interrupted(exit)) => return Ok(exit),
     };
-    let session = Session { target, namespaces, cgroups, root: Root::View { mount, plan }, command };
+    let session = Session {
+        target,
+        namespaces,
+        cgroups,
+        root: Root::View { mount, plan },
+        command,
+    };
     supervisor::run(session, Some(server), &signals, deadline, wishes.fault)
 }
 
@@ -149,13 +163,20 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
 /// The set-up failed; nothing is left of it.
 pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
-    let signals = Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
+    let signals =
+        Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
     let (target, namespaces, cgroups) = open(pid, wishes)?;
     let caller = Environment::own();
     let streams = streams();
     let mut environment = containers_environment(&target);
     if matches!(streams, Streams::Terminal(_)) {
-        environment.set_default("TERM", caller.get("TERM").cloned().unwrap_or_else(|| "xterm".into()));
+        environment.set_default(
+            "TERM",
+            caller
+                .get("TERM")
+                .cloned()
+                .unwrap_or_else(|| "xterm".into()),
+        );
     }
     environment.apply(&wishes.settings, &caller);
     let inherit = |error| Failure::system(Step::OpenTarget, "its working directory", error);
@@ -171,7 +192,13 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: Some(target.status.umask),
     };
-    let session = Session { target, namespaces, cgroups, root: Root::Container, command };
+    let session = Session {
+        target,
+        namespaces,
+        cgroups,
+        root: Root::Container,
+        command,
+    };
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
@@ -185,13 +212,25 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
 }
 
 fn streams() -> Streams {
-    if pty::wanted() { Streams::Terminal(Pty::open().ok()) } else { Streams::Own }
+    if pty::wanted() {
+        Streams::Terminal(Pty::open().ok())
+    } else {
+        Streams::Own
+    }
 }
 
-fn arguments(command: &[OsString], default: impl FnOnce() -> Vec<OsString>) -> Result<Vec<CString>, Failure> {
-    let command = if command.is_empty() { default() } else { command.to_vec() };
+fn arguments(
+    command: &[OsString],
+    default: impl FnOnce() -> Vec<OsString>,
+) -> Result<Vec<CString>, Failure> {
+    let command = if command.is_empty() {
+        default()
+    } else {
+        command.to_vec()
+    };
     let argument = |argument: OsString| {
-        CString::new(argument.into_vec()).map_err(|_| Failure::new(Step::Execute, "", "an argument contains NUL"))
+        CString::new(argument.into_vec())
+            .map_err(|_| Failure::new(Step::Execute, "", "an argument contains NUL"))
     };
     command.into_iter().map(argument).collect()
 }
@@ -200,13 +239,21 @@ fn arguments(command: &[OsString], default: impl FnOnce() -> Vec<OsString>) -> R
 fn containers_environment(target: &Target) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
     if environment.get("HOME").is_none() {
-        let passwd = mounts::open_in(target.root.as_fd(), "etc/passwd", OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+        let passwd = mounts::open_in(
+            target.root.as_fd(),
+            "etc/passwd",
+            OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+        );
         let passwd = passwd.ok().and_then(|fd| {
             let mut text = Vec::new();
-            std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text).ok().map(|_| text)
+            std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text)
+                .ok()
+                .map(|_| text)
         });
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
-        let home = passwd.zip(uid).and_then(|(passwd, uid)| home_of(&passwd, uid));
+        let home = passwd
+            .zip(uid)
+            .and_then(|(passwd, uid)| home_of(&passwd, uid));
         environment.set("HOME", home.unwrap_or_else(|| "/".into()));
     }
     environment
@@ -216,8 +263,12 @@ fn containers_environment(target: &Target) -> Environment {
 /// the view has it.
 fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
     let odd = |reason: &str| {
-        Failure::new(Step::PlanMounts, format!("base directory {}", base.display()), reason)
-            .remedy("CNTR_BASE_DIR has to be an absolute path without \"..\", such as /var/lib/cntr")
+        Failure::new(
+            Step::PlanMounts,
+            format!("base directory {}", base.display()),
+            reason,
+        )
+        .remedy("CNTR_BASE_DIR has to be an absolute path without \"..\", such as /var/lib/cntr")
     };
     if !base.is_absolute() {
         return Err(odd("it is not absolute"));
@@ -231,8 +282,14 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
     }
     for ancestor in base.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {
-            let rest = base.strip_prefix(ancestor).expect("an ancestor is a prefix");
-            return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
+            let rest = base
+                .strip_prefix(ancestor)
+                .expect("an ancestor is a prefix");
+            return Ok(if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            });
         }
     }
     Err(odd("not even / can be resolved"))
@@ -244,8 +301,14 @@ mod tests {
 
     #[test]
     fn base_directories_are_resolved_as_far_as_they_exist() {
-        assert_eq!(resolve_base(Path::new("/no-such-directory/x")).unwrap(), Path::new("/no-such-directory/x"));
-        assert_eq!(resolve_base(Path::new("/proc-not/../x")).map_err(|failure| failure.step), Err(Step::PlanMounts));
+        assert_eq!(
+            resolve_base(Path::new("/no-such-directory/x")).unwrap(),
+            Path::new("/no-such-directory/x")
+        );
+        assert_eq!(
+            resolve_base(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
+            Err(Step::PlanMounts)
+        );
         assert!(resolve_base(Path::new("relative")).is_err());
         assert!(resolve_base(Path::new("/proc/x")).is_err());
     }

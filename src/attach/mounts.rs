@@ -56,8 +56,15 @@ pub enum DevSource {
 }
 
 /// The files of the container that replace the host's, below `/etc`.
-const FILES: &[&str] =
-    &["etc/passwd", "etc/group", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/localtime", "etc/timezone"];
+const FILES: &[&str] = &[
+    "etc/passwd",
+    "etc/group",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "etc/localtime",
+    "etc/timezone",
+];
 
 /// What will be mounted where, decided by a look at the container's root before anything is done.
 #[derive(Clone, Debug)]
@@ -90,32 +97,52 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlag) -> io::Result<Own
 
 fn kind_in(root: BorrowedFd<'_>, path: &str) -> Option<SFlag> {
     let stat = fstat(open_in(root, path, OFlag::O_PATH).ok()?).ok()?;
-    Some(SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()))
+    Some(SFlag::from_bits_truncate(
+        stat.st_mode & SFlag::S_IFMT.bits(),
+    ))
 }
 
 impl Plan {
     /// Looks at the container's root.
     #[must_use]
     pub fn new(root: BorrowedFd<'_>, base: PathBuf) -> Plan {
-        let files = FILES.iter().copied().filter(|path| kind_in(root, path) == Some(SFlag::S_IFREG)).collect();
+        let files = FILES
+            .iter()
+            .copied()
+            .filter(|path| kind_in(root, path) == Some(SFlag::S_IFREG))
+            .collect();
         let usable = kind_in(root, "dev/null") == Some(SFlag::S_IFCHR);
         Plan {
             base,
             files,
             sys: kind_in(root, "sys") == Some(SFlag::S_IFDIR),
-            dev: if usable { DevSource::Container } else { DevSource::Minimal },
+            dev: if usable {
+                DevSource::Container
+            } else {
+                DevSource::Minimal
+            },
         }
     }
 
     /// The mount points the view has to provide.
     #[must_use]
     pub fn points(&self) -> Vec<Point> {
-        let directory = |path: &Path| Point { path: path.to_owned(), kind: PointKind::Directory };
-        let mut points = vec![directory(&self.base), directory(Path::new("/proc")), directory(Path::new("/dev"))];
+        let directory = |path: &Path| Point {
+            path: path.to_owned(),
+            kind: PointKind::Directory,
+        };
+        let mut points = vec![
+            directory(&self.base),
+            directory(Path::new("/proc")),
+            directory(Path::new("/dev")),
+        ];
         if self.sys {
             points.push(directory(Path::new("/sys")));
         }
-        let file = |path: &&str| Point { path: Path::new("/").join(path), kind: PointKind::File };
+        let file = |path: &&str| Point {
+            path: Path::new("/").join(path),
+            kind: PointKind::File,
+        };
         points.extend(self.files.iter().map(file));
         points
     }
@@ -144,16 +171,30 @@ fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
 pub fn isolate(root: BorrowedFd<'_>, reporter: &Reporter) -> Result<OwnedFd, Failure> {
     reporter.step(Step::CloneContainer)?;
     let failed = |step| move |error: io::Error| Failure::system(step, "", error);
-    let tree = mount::clone_tree(root, c"", Submounts::Clone).map_err(failed(Step::CloneContainer))?;
+    let tree =
+        mount::clone_tree(root, c"", Submounts::Clone).map_err(failed(Step::CloneContainer))?;
     reporter.step(Step::UnshareMount)?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| Failure::system(Step::UnshareMount, "", error))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Failure::system(Step::UnshareMount, "", error))?;
     reporter.step(Step::IsolateMounts)?;
     let top = open_directory(OsStr::new("/")).map_err(failed(Step::IsolateMounts))?;
     let none = MountAttr::empty();
-    mount::set_attr(top.as_fd(), c"", Submounts::Clone, none, Some(Propagation::Private))
-        .map_err(failed(Step::IsolateMounts))?;
-    mount::set_attr(tree.as_fd(), c"", Submounts::Clone, none, Some(Propagation::Slave))
-        .map_err(failed(Step::IsolateMounts))?;
+    mount::set_attr(
+        top.as_fd(),
+        c"",
+        Submounts::Clone,
+        none,
+        Some(Propagation::Private),
+    )
+    .map_err(failed(Step::IsolateMounts))?;
+    mount::set_attr(
+        tree.as_fd(),
+        c"",
+        Submounts::Clone,
+        none,
+        Some(Propagation::Slave),
+    )
+    .map_err(failed(Step::IsolateMounts))?;
     Ok(tree)
 }
 
@@ -197,13 +238,17 @@ pub fn populate(
         let path = path.display().to_string();
         move |error: io::Error| Failure::system(step, path, error)
     };
-    mount::attach(tree, top.as_fd(), &path_of(&plan.base)).map_err(failed(Step::MountContainer, &plan.base))?;
+    mount::attach(tree, top.as_fd(), &path_of(&plan.base))
+        .map_err(failed(Step::MountContainer, &plan.base))?;
     reporter.step(Step::MountSpecial)?;
     let bind = |path: &'static str, submounts| -> Result<(), Failure> {
         let target = Path::new("/").join(path);
-        let source = open_in(tree, path, OFlag::O_PATH).map_err(failed(Step::MountSpecial, &target))?;
-        let clone = mount::clone_tree(source.as_fd(), c"", submounts).map_err(failed(Step::MountSpecial, &target))?;
-        mount::attach(clone.as_fd(), top.as_fd(), &path_of(&target)).map_err(failed(Step::MountSpecial, &target))
+        let source =
+            open_in(tree, path, OFlag::O_PATH).map_err(failed(Step::MountSpecial, &target))?;
+        let clone = mount::clone_tree(source.as_fd(), c"", submounts)
+            .map_err(failed(Step::MountSpecial, &target))?;
+        mount::attach(clone.as_fd(), top.as_fd(), &path_of(&target))
+            .map_err(failed(Step::MountSpecial, &target))
     };
     if plan.sys {
         bind("sys", Submounts::Clone)?;
@@ -242,7 +287,9 @@ pub fn mount_proc(container: BorrowedFd<'_>, reporter: &Reporter) -> Result<(), 
     let proc = match theirs {
         Some(fd) => mount::clone_tree(fd.as_fd(), c"", Submounts::Clone).map_err(failed)?,
         None => {
-            reporter.note("the container has no /proc of its pid namespace: the session has one of its own");
+            reporter.note(
+                "the container has no /proc of its pid namespace: the session has one of its own",
+            );
             let attr = MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
             let context = FsContext::open(c"proc").map_err(failed)?;
             context.mount(attr).map_err(failed)?

@@ -35,8 +35,16 @@ const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 8] =
-        [Kind::Mount, Kind::Uts, Kind::Ipc, Kind::Net, Kind::Time, Kind::Pid, Kind::Cgroup, Kind::User];
+    pub const ALL: [Kind; 8] = [
+        Kind::Mount,
+        Kind::Uts,
+        Kind::Ipc,
+        Kind::Net,
+        Kind::Time,
+        Kind::Pid,
+        Kind::Cgroup,
+        Kind::User,
+    ];
 
     /// Name of its file below `/proc/PID/ns`.
     #[must_use]
@@ -84,7 +92,9 @@ impl Namespaces {
         for kind in Kind::ALL {
             let object = format!("its {} namespace", kind.name());
             let failed = |error| Failure::system(Step::OpenTarget, &object, error);
-            let Some(theirs) = target.namespace(kind.name()).map_err(failed)? else { continue };
+            let Some(theirs) = target.namespace(kind.name()).map_err(failed)? else {
+                continue;
+            };
             let own = nix::sys::stat::stat(format!("/proc/self/ns/{}", kind.name()).as_str());
             let own = own.map_err(|error| failed(error.into()))?;
             let stat = fstat(&theirs).map_err(|error| failed(error.into()))?;
@@ -95,7 +105,9 @@ impl Namespaces {
                 _ => {}
             }
         }
-        let mount = mount.ok_or_else(|| Failure::new(Step::OpenTarget, "its mount namespace", "there is none"))?;
+        let mount = mount.ok_or_else(|| {
+            Failure::new(Step::OpenTarget, "its mount namespace", "there is none")
+        })?;
         Ok(Namespaces { differing, mount })
     }
 
@@ -110,8 +122,11 @@ impl Namespaces {
     /// # Errors
     /// Those of setns(2), as a failure of `step`.
     pub fn join(&self, kind: Kind, step: Step) -> Result<bool, Failure> {
-        let Some((_, fd)) = self.differing.iter().find(|(other, _)| *other == kind) else { return Ok(false) };
-        setns(fd.as_fd(), kind.flag()).map_err(|error| Failure::system(step, kind.name(), error))?;
+        let Some((_, fd)) = self.differing.iter().find(|(other, _)| *other == kind) else {
+            return Ok(false);
+        };
+        setns(fd.as_fd(), kind.flag())
+            .map_err(|error| Failure::system(step, kind.name(), error))?;
         Ok(true)
     }
 

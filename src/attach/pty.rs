@@ -92,7 +92,11 @@ impl RawMode {
         cfmakeraw(&mut raw);
         // A process in the background that sets modes is stopped: as it should be here, the terminal is not ours then.
         tcsetattr(&terminal, SetArg::TCSADRAIN, &raw)?;
-        Ok(RawMode { terminal, before, raw })
+        Ok(RawMode {
+            terminal,
+            before,
+            raw,
+        })
     }
 
     fn set(&self, modes: &Termios) {
@@ -100,7 +104,8 @@ impl RawMode {
         let mut quiet = SigSet::empty();
         quiet.add(Signal::SIGTTOU);
         let mut before = SigSet::empty();
-        let blocked = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&quiet), Some(&mut before)).is_ok();
+        let blocked =
+            pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&quiet), Some(&mut before)).is_ok();
         // The terminal may be gone, which is no concern of ours.
         let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, modes);
         if blocked {

@@ -75,8 +75,8 @@ impl Server {
         inject(fault, Step::ForkServer)?;
         let failed = |error| Failure::system(Step::ForkServer, "", error);
         let (ours, theirs) = Channel::pair().map_err(failed)?;
-        let (reading, writing) =
-            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.into()))?;
+        let (reading, writing) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+            .map_err(|error| failed(error.into()))?;
         let pid = match fork(Parenthood::Caller, 0).map_err(failed)? {
             Fork::Child => {
                 drop(ours);
@@ -90,7 +90,11 @@ impl Server {
         // What it serves with, the device above all, is its alone.
         drop(serve);
         let process = pidfd_open(pid).map_err(failed)?;
-        let server = Server { pid, process, lifeline: writing };
+        let server = Server {
+            pid,
+            process,
+            lifeline: writing,
+        };
         let mut listener = Listener::new(ours, Step::ForkServer);
         let result = loop {
             let heard = listener.hear(deadline, signals.fd());
@@ -108,7 +112,9 @@ impl Server {
                     }
                 }
                 Ok(Heard::Silence) => break Err(Failure::new(last, "", "no answer in time").into()),
-                Ok(Heard::End) => break Err(Failure::new(last, "", "the server process died").into()),
+                Ok(Heard::End) => {
+                    break Err(Failure::new(last, "", "the server process died").into());
+                }
                 Err(error) => break Err(Failure::system(last, "hand-shake", error).into()),
             }
         };
@@ -181,7 +187,9 @@ fn become_server(
         let _ = nix::unistd::dup2_stdout(&null);
     }
     let _ = std::env::set_current_dir("/");
-    let served = reporter.step(Step::Serve).and_then(|()| serve(reporter, lifeline));
+    let served = reporter
+        .step(Step::Serve)
+        .and_then(|()| serve(reporter, lifeline));
     match served {
         Ok(()) => exit_now(0),
         Err(failure) => {

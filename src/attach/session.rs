@@ -77,7 +77,9 @@ impl Session {
                 reporter.step(Step::ChangeRoot)?;
                 nix::unistd::fchdir(&self.target.root)
                     .and_then(|()| nix::unistd::chroot("."))
-                    .map_err(|error| Failure::system(Step::ChangeRoot, "the container's root", error))?;
+                    .map_err(|error| {
+                        Failure::system(Step::ChangeRoot, "the container's root", error)
+                    })?;
                 None
             }
         };
@@ -119,5 +121,7 @@ fn make_devices(plan: &Plan, reporter: &Reporter) -> Result<Option<Devices>, Fai
         return Ok(None);
     }
     reporter.note("the container has no /dev/null: the session has a minimal /dev of its own");
-    Devices::new().map(Some).map_err(|(what, error)| Failure::system(Step::MakeDevices, what, error))
+    Devices::new()
+        .map(Some)
+        .map_err(|(what, error)| Failure::system(Step::MakeDevices, what, error))
 }

@@ -38,7 +38,9 @@ pub struct Status {
 }
 
 fn numbers<T: FromStr>(text: &str) -> Option<Vec<T>> {
-    text.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
+    text.split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect()
 }
 
 impl Status {
@@ -46,7 +48,9 @@ impl Status {
     #[must_use]
     pub fn parse(text: &str) -> Option<Status> {
         let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
         };
         let caps = |name| u64::from_str_radix(field(name)?, 16).ok().map(CapSet);
         Some(Status {
@@ -62,8 +66,12 @@ impl Status {
             bounding: caps("CapBnd")?,
             ambient: caps("CapAmb").unwrap_or_default(),
             no_new_privs: field("NoNewPrivs") == Some("1"),
-            seccomp: field("Seccomp").and_then(|mode| mode.parse().ok()).unwrap_or(0),
-            umask: field("Umask").and_then(|mask| u32::from_str_radix(mask, 8).ok()).unwrap_or(0o022),
+            seccomp: field("Seccomp")
+                .and_then(|mode| mode.parse().ok())
+                .unwrap_or(0),
+            umask: field("Umask")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .unwrap_or(0o022),
         })
     }
 }
@@ -84,7 +92,11 @@ pub struct Extent {
 pub fn parse_id_map(text: &str) -> Vec<Extent> {
     text.lines()
         .filter_map(|line| match numbers::<u32>(line)?[..] {
-            [inside, outside, count] => Some(Extent { inside, outside, count }),
+            [inside, outside, count] => Some(Extent {
+                inside,
+                outside,
+                count,
+            }),
             _ => None,
         })
         .collect()
@@ -143,10 +155,24 @@ const RESOURCES: &[(&str, u32)] = &[
 /// Reads `/proc/PID/limits`.
 #[must_use]
 pub fn parse_limits(text: &str) -> Vec<Limit> {
-    let value = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let value = |word: &str| {
+        if word == "unlimited" {
+            Some(u64::MAX)
+        } else {
+            word.parse().ok()
+        }
+    };
     let limit = |&(name, resource): &(&'static str, u32)| {
-        let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace();
-        Some(Limit { name, resource, soft: value(words.next()?)?, hard: value(words.next()?)? })
+        let mut words = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .split_ascii_whitespace();
+        Some(Limit {
+            name,
+            resource,
+            soft: value(words.next()?)?,
+            hard: value(words.next()?)?,
+        })
     };
     RESOURCES.iter().filter_map(limit).collect()
 }
@@ -163,14 +189,20 @@ mod tests {
         assert_eq!(*status.pids.last().unwrap(), nix::unistd::getpid().as_raw());
         let limits = parse_limits(&std::fs::read_to_string("/proc/self/limits").unwrap());
         assert_eq!(limits.len(), 16);
-        let files = limits.iter().find(|limit| limit.name == "Max open files").unwrap();
-        let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        let files = limits
+            .iter()
+            .find(|limit| limit.name == "Max open files")
+            .unwrap();
+        let (soft, hard) =
+            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
         assert_eq!((files.soft, files.hard), (soft, hard));
     }
 
     #[test]
     fn ids_map_both_ways_through_several_extents() {
-        let map = parse_id_map("         0     100000       1000\n      1000       5000          1\n  1001 101001 64535\n");
+        let map = parse_id_map(
+            "         0     100000       1000\n      1000       5000          1\n  1001 101001 64535\n",
+        );
         assert_eq!(map.len(), 3);
         assert_eq!(to_inside(&map, 100_000), Some(0));
         assert_eq!(to_inside(&map, 5000), Some(1000));

@@ -112,8 +112,20 @@ mod tests {
 
     #[test]
     fn faults_name_a_step() {
-        assert_eq!("serve:kill".parse(), Ok(Fault { step: Step::Serve, kind: FaultKind::Kill }));
-        assert_eq!("execute".parse(), Ok(Fault { step: Step::Execute, kind: FaultKind::Error }));
+        assert_eq!(
+            "serve:kill".parse(),
+            Ok(Fault {
+                step: Step::Serve,
+                kind: FaultKind::Kill
+            })
+        );
+        assert_eq!(
+            "execute".parse(),
+            Ok(Fault {
+                step: Step::Execute,
+                kind: FaultKind::Error
+            })
+        );
         assert!("dance".parse::<Fault>().is_err());
         assert!("serve:sing".parse::<Fault>().is_err());
     }

@@ -39,8 +39,14 @@ impl Exit {
 }
 
 /// Signals that are passed on to the command.
-const FORWARDED: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+const FORWARDED: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
 
 /// The signals cntr takes care of, as a descriptor; blocked for normal delivery until dropped.
 pub struct Signals {
@@ -114,9 +120,18 @@ impl Terminal {
     /// # Errors
     /// Those of tcsetattr(3).
     pub fn new(master: OwnedFd) -> io::Result<Terminal> {
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
+        fcntl(
+            &master,
+            FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
+        )?;
         copy_size(master.as_fd());
-        Ok(Terminal { master, raw: RawMode::enter()?, typed: VecDeque::new(), input: true, output: true })
+        Ok(Terminal {
+            master,
+            raw: RawMode::enter()?,
+            typed: VecDeque::new(),
+            input: true,
+            output: true,
+        })
     }
 
     /// Copies what the command wrote; false if there is nothing at the moment.
@@ -193,7 +208,9 @@ pub fn supervise(
         }
         wait(terminal.as_mut(), signals)?;
         while let Ok(Some(info)) = signals.fd.read_signal() {
-            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else { continue };
+            let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed()) else {
+                continue;
+            };
             match signal {
                 Signal::SIGCHLD => {}
                 Signal::SIGWINCH => {
@@ -232,7 +249,11 @@ fn pause_self(terminal: Option<&Terminal>) {
     }
 }
 
-fn reap(command: Pid, terminal: Option<&Terminal>, others: &mut impl FnMut(Pid, Exit)) -> io::Result<Option<Exit>> {
+fn reap(
+    command: Pid,
+    terminal: Option<&Terminal>,
+    others: &mut impl FnMut(Pid, Exit),
+) -> io::Result<Option<Exit>> {
     while let Some((pid, change)) = process::wait(None, Patience::Poll)? {
         let exit = match change {
             Change::Exited(code) => Exit::Code(code),
@@ -280,7 +301,10 @@ fn wait(terminal: Option<&mut Terminal>, signals: &Signals) -> io::Result<()> {
             Err(Errno::EINTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let events = |at: Option<usize>| at.and_then(|at| fds[at].revents()).unwrap_or(PollFlags::empty());
+        let events = |at: Option<usize>| {
+            at.and_then(|at| fds[at].revents())
+                .unwrap_or(PollFlags::empty())
+        };
         (events(master), events(typed))
     };
     if ready_master.contains(PollFlags::POLLOUT) {

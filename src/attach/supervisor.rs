@@ -21,7 +21,10 @@ const REAPING: Duration = Duration::from_secs(2);
 /// What the set-up of a session led to.
 enum Outcome {
     /// The command runs.
-    Running { command: Pid, terminal: Option<OwnedFd> },
+    Running {
+        command: Pid,
+        terminal: Option<OwnedFd>,
+    },
     /// A signal came first.
     Interrupted(Signal),
 }
@@ -60,7 +63,9 @@ pub fn run(
     // A process that still sets itself up finds nobody to report to, and ends.
     drop(listener);
     let result = match outcome {
-        Ok(Outcome::Running { command, terminal }) => run_command(command, terminal, server.as_ref(), signals),
+        Ok(Outcome::Running { command, terminal }) => {
+            run_command(command, terminal, server.as_ref(), signals)
+        }
         Ok(Outcome::Interrupted(signal)) => Ok(Exit::Signal(signal as i32)),
         Err(failure) => Err(failure),
     };
@@ -105,7 +110,8 @@ fn listen(
             }
             Heard::Silence => {
                 kill_all(*command);
-                return Err(Failure::new(last, "", "no answer in time").remedy("run it again with -v to see where it stops"));
+                return Err(Failure::new(last, "", "no answer in time")
+                    .remedy("run it again with -v to see where it stops"));
             }
             Heard::End => {
                 return match (*command, executing) {
@@ -142,10 +148,13 @@ fn run_command(
     let terminal = terminal.map(Terminal::new).transpose().map_err(failed)?;
     let others = |pid, exit: Exit| {
         if server.is_some_and(|server| server.pid() == pid) {
-            tracing::warn!("the server of the host's files ended ({exit:?}): they give ENOTCONN from now on");
+            tracing::warn!(
+                "the server of the host's files ended ({exit:?}): they give ENOTCONN from now on"
+            );
         }
     };
-    supervise(command, terminal, signals, others).map_err(|error| Failure::system(Step::Execute, "wait", error))
+    supervise(command, terminal, signals, others)
+        .map_err(|error| Failure::system(Step::Execute, "wait", error))
 }
 
 /// Waits for the children that are left, which are all about to end.

@@ -64,24 +64,38 @@ impl Target {
         };
         let process = pidfd_open(pid).map_err(failed)?;
         let directory = OFlag::O_DIRECTORY | PATH;
-        let proc = openat(nix::fcntl::AT_FDCWD, format!("/proc/{pid}").as_str(), directory, Mode::empty())
-            .map_err(|error| failed(error.into()))?;
-        let open = |name: &str, flags| openat(&proc, name, flags, Mode::empty()).map_err(io::Error::from);
+        let proc = openat(
+            nix::fcntl::AT_FDCWD,
+            format!("/proc/{pid}").as_str(),
+            directory,
+            Mode::empty(),
+        )
+        .map_err(|error| failed(error.into()))?;
+        let open =
+            |name: &str, flags| openat(&proc, name, flags, Mode::empty()).map_err(io::Error::from);
         let read = |name: &str| -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
             File::from(open(name, OFlag::O_RDONLY | OFlag::O_CLOEXEC)?).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let text =
+            |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
 
         let status = Status::parse(&text("status").map_err(failed)?)
             .ok_or_else(|| Failure::new(Step::OpenTarget, &object, "its status file is odd"))?;
         if matches!(status.state, 'Z' | 'X') {
-            return Err(Failure::new(Step::OpenTarget, &object, "the process has ended (it is a zombie)"));
+            return Err(Failure::new(
+                Step::OpenTarget,
+                &object,
+                "the process has ended (it is a zombie)",
+            ));
         }
         let environment = read("environ").map_err(failed)?;
-        let environment =
-            environment.split(|byte| *byte == 0).filter(|entry| entry.contains(&b'=')).map(<[u8]>::to_vec).collect();
+        let environment = environment
+            .split(|byte| *byte == 0)
+            .filter(|entry| entry.contains(&b'='))
+            .map(<[u8]>::to_vec)
+            .collect();
         let root = open("root", directory).map_err(failed)?;
         // The kernel has no root for kernel threads.
         let target = Target {
@@ -99,7 +113,11 @@ impl Target {
             proc,
         };
         if !target.is_alive() {
-            return Err(Failure::new(Step::OpenTarget, &object, "the process has ended"));
+            return Err(Failure::new(
+                Step::OpenTarget,
+                &object,
+                "the process has ended",
+            ));
         }
         Ok(target)
     }
@@ -109,7 +127,12 @@ impl Target {
     /// # Errors
     /// `EACCES` if cntr may not look into the process.
     pub fn namespace(&self, kind: &str) -> io::Result<Option<OwnedFd>> {
-        match openat(&self.proc, format!("ns/{kind}").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        match openat(
+            &self.proc,
+            format!("ns/{kind}").as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
             Ok(fd) => Ok(Some(fd)),
             Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -126,7 +149,11 @@ impl Target {
     /// Its pid in its own pid namespace.
     #[must_use]
     pub fn own_pid(&self) -> i32 {
-        self.status.pids.last().copied().unwrap_or(self.pid.as_raw())
+        self.status
+            .pids
+            .last()
+            .copied()
+            .unwrap_or(self.pid.as_raw())
     }
 
     /// Becomes readable when the process ends.

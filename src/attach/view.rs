@@ -51,9 +51,18 @@ pub struct View {
 impl View {
     /// The view for a session of `target`. Without a wish in `access` it is read-only for a user namespace.
     #[must_use]
-    pub fn new(target: &Target, namespaces: &Namespaces, plan: &Plan, access: Option<Access>) -> View {
+    pub fn new(
+        target: &Target,
+        namespaces: &Namespaces,
+        plan: &Plan,
+        access: Option<Access>,
+    ) -> View {
         let shifted = namespaces.differs(Kind::User);
-        let default = if shifted { Access::ReadOnly } else { Access::ReadWrite };
+        let default = if shifted {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
         View {
             directory: PathBuf::from("/"),
             access: access.unwrap_or(default),
@@ -88,7 +97,11 @@ impl View {
             Failure::new(Step::MakeView, "", chain(&error))
                 .remedy("`cntr doctor` says what this machine lacks")
         })?;
-        let DetachedMount { device, mount, connection } = made;
+        let DetachedMount {
+            device,
+            mount,
+            connection,
+        } = made;
         // The child takes the device along; the copy of this process goes with the closure.
         let server = Server::start(signals, deadline, fault, move |reporter, lifeline| {
             self.serve(device, connection, reporter, lifeline)
@@ -107,8 +120,12 @@ impl View {
             Failure::new(Step::Serve, object, chain(error))
         };
         raise_descriptor_limit();
-        let fs = Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
-        let config = Config { handshake: HANDSHAKE, ..Config::default() };
+        let fs =
+            Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
+        let config = Config {
+            handshake: HANDSHAKE,
+            ..Config::default()
+        };
         let session = Session::start(Arc::clone(&fs), device, &config)
             .map_err(|error| failed("/dev/fuse", &error))?;
         let served = Served {
@@ -141,7 +158,11 @@ impl View {
         reporter.say(&Message::Serving(format!(
             "serving {} {} on connection {connection}, FUSE 7.{}",
             self.directory.display(),
-            if self.access == Access::ReadOnly { "read-only" } else { "read-write" },
+            if self.access == Access::ReadOnly {
+                "read-only"
+            } else {
+                "read-write"
+            },
             session.negotiated().minor
         )));
         // Nobody listens any more, so there is no one to tell how it ended.
@@ -151,8 +172,9 @@ impl View {
 
     fn file_system(&self) -> Result<fs::Options, Failure> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(&self.directory, flags, Mode::empty())
-            .map_err(|error| Failure::system(Step::Serve, self.directory.display().to_string(), error))?;
+        let root = open(&self.directory, flags, Mode::empty()).map_err(|error| {
+            Failure::system(Step::Serve, self.directory.display().to_string(), error)
+        })?;
         let id_map = match &self.ids {
             None => fs::IdMap::IDENTITY,
             Some((uids, gids)) => {
@@ -164,7 +186,10 @@ impl View {
                     }))
                     .map_err(|error| Failure::new(Step::Serve, "id map", error.to_string()))
                 };
-                fs::IdMap { uids: map(uids)?, gids: map(gids)? }
+                fs::IdMap {
+                    uids: map(uids)?,
+                    gids: map(gids)?,
+                }
             }
         };
         let synthetic = self.points.iter().map(|point| Synthetic {
@@ -174,7 +199,12 @@ impl View {
                 PointKind::File => SyntheticKind::File,
             },
         });
-        Ok(fs::Options { access: self.access, id_map, synthetic: synthetic.collect(), ..fs::Options::new(root) })
+        Ok(fs::Options {
+            access: self.access,
+            id_map,
+            synthetic: synthetic.collect(),
+            ..fs::Options::new(root)
+        })
     }
 }
 

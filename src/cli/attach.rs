@@ -23,7 +23,11 @@ pub struct AttachArgs {
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub target: i32,
     /// Command to run [default: $SHELL -l]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<OsString>,
     #[command(flatten)]
     pub session: SessionArgs,
@@ -88,7 +92,10 @@ impl SessionArgs {
 
 /// Runs `cntr attach`.
 pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = Wishes { access: args.host, ..args.session.wishes(&args.command) };
+    let wishes = Wishes {
+        access: args.host,
+        ..args.session.wishes(&args.command)
+    };
     conclude(attach::attach(Pid::from_raw(args.target), &wishes))
 }
 

@@ -3,4 +3,6 @@ use std::process::ExitCode;
 /// x
 #[derive(clap::Args, Debug)]
 pub struct DemoArgs {}
-pub fn run(_a: &DemoArgs, _g: &super::Global) -> anyhow::Result<ExitCode> { unimplemented!() }
+pub fn run(_a: &DemoArgs, _g: &super::Global) -> anyhow::Result<ExitCode> {
+    unimplemented!()
+}

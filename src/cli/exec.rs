@@ -43,7 +43,9 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
 /// Runs the command in the container that the session this process is in belongs to.
 fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let Some(session) = inside::Session::find() else {
-        bail!("this is no session of `cntr attach`: say which process of the container is meant, as in `cntr exec PID -- COMMAND`");
+        bail!(
+            "this is no session of `cntr attach`: say which process of the container is meant, as in `cntr exec PID -- COMMAND`"
+        );
     };
     let command: Vec<CString> = args
         .command
@@ -51,6 +53,10 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         .map(|argument| CString::new(argument.clone().into_vec()))
         .collect::<Result<_, _>>()
         .context("an argument contains NUL")?;
-    let directory = args.session.workdir.clone().unwrap_or_else(|| PathBuf::from("/"));
+    let directory = args
+        .session
+        .workdir
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("/"));
     conclude(Err(session.execute(command, &args.session.env, &directory)))
 }

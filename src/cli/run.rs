@@ -15,7 +15,9 @@ use crate::attach::environment::Setting;
 use crate::attach::pty;
 use crate::attach::status::Extent;
 use crate::attach::supervise::Signals;
-use crate::container::{Container, ContainerError, Limits, Network, Privileges, Program, Spec, Volume};
+use crate::container::{
+    Container, ContainerError, Limits, Network, Privileges, Program, Spec, Volume,
+};
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, Parenthood, exit_now, fork};
 
@@ -26,7 +28,11 @@ pub struct RunArgs {
     /// Root directory of the container; may be empty with --pause
     pub rootfs: PathBuf,
     /// Command [default: /bin/sh if there is one, else as with --pause]
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<OsString>,
     /// Have a first process that only waits and reaps; it needs no file in the container
     #[arg(long, conflicts_with = "command")]
@@ -99,13 +105,20 @@ only those signals that it handles: use --init for programs that do not expect t
 fn parse_extent(text: &str) -> Result<Extent, String> {
     let numbers: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
     match numbers.map_err(|error| error.to_string())?[..] {
-        [inside, outside, count] if count > 0 => Ok(Extent { inside, outside, count }),
+        [inside, outside, count] if count > 0 => Ok(Extent {
+            inside,
+            outside,
+            count,
+        }),
         _ => Err("expected INSIDE:OUTSIDE:COUNT".to_owned()),
     }
 }
 
 fn parse_user(text: &str) -> Result<(u32, u32), String> {
-    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is no id (names are not looked up)"));
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .map_err(|_| format!("{text:?} is no id (names are not looked up)"))
+    };
     match text.split_once(':') {
         Some((user, group)) => Ok((number(user)?, number(group)?)),
         None => number(text).map(|id| (id, id)),
@@ -119,19 +132,33 @@ fn parse_size(text: &str) -> Result<u64, String> {
         Some((at, 'g' | 'G')) => (&text[..at], 30),
         _ => (text, 0),
     };
-    let number: u64 = digits.parse().map_err(|_| "expected a number of bytes, or one with K, M or G".to_owned())?;
-    number.checked_mul(1 << shift).filter(|size| *size > 0).ok_or_else(|| "out of range".to_owned())
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "expected a number of bytes, or one with K, M or G".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|size| *size > 0)
+        .ok_or_else(|| "out of range".to_owned())
 }
 
 fn parse_cpus(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|cpus: &f64| *cpus > 0.0 && *cpus <= 8192.0).ok_or_else(|| "expected a number above 0".to_owned())
+    text.parse()
+        .ok()
+        .filter(|cpus: &f64| *cpus > 0.0 && *cpus <= 8192.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 impl RunArgs {
     fn spec(&self) -> anyhow::Result<Spec> {
-        let root = self.rootfs.canonicalize().with_context(|| format!("root directory {}", self.rootfs.display()))?;
+        let root = self
+            .rootfs
+            .canonicalize()
+            .with_context(|| format!("root directory {}", self.rootfs.display()))?;
         if !root.is_dir() {
-            bail!("root directory {} is not a directory", self.rootfs.display());
+            bail!(
+                "root directory {} is not a directory",
+                self.rootfs.display()
+            );
         }
         let given: Vec<CString> = self
             .command
@@ -144,8 +171,16 @@ impl RunArgs {
         } else if given.is_empty() && root.join("bin/sh").symlink_metadata().is_err() {
             Program::Pause
         } else {
-            let command = if given.is_empty() { vec![c"/bin/sh".to_owned()] } else { given };
-            if self.init { Program::Init(command) } else { Program::Command(command) }
+            let command = if given.is_empty() {
+                vec![c"/bin/sh".to_owned()]
+            } else {
+                given
+            };
+            if self.init {
+                Program::Init(command)
+            } else {
+                Program::Command(command)
+            }
         };
         let terminal = !self.detach && program != Program::Pause && pty::wanted();
         Ok(Spec {
@@ -155,7 +190,11 @@ impl RunArgs {
             privileges: self.caps,
             no_new_privs: self.no_new_privileges,
             network: self.net,
-            limits: Limits { memory: self.memory, pids: self.pids, cpus: self.cpus },
+            limits: Limits {
+                memory: self.memory,
+                pids: self.pids,
+                cpus: self.cpus,
+            },
             read_only: self.read_only,
             volumes: self.volume.clone(),
             settings: self.env.clone(),
@@ -171,8 +210,16 @@ impl RunArgs {
             return None;
         }
         let default = |own: u32| match root {
-            true => vec![Extent { inside: 0, outside: 100_000, count: 65_536 }],
-            false => vec![Extent { inside: 0, outside: own, count: 1 }],
+            true => vec![Extent {
+                inside: 0,
+                outside: 100_000,
+                count: 65_536,
+            }],
+            false => vec![Extent {
+                inside: 0,
+                outside: own,
+                count: 1,
+            }],
         };
         let uids = match self.uid_map.as_slice() {
             [] => default(nix::unistd::geteuid().as_raw()),
@@ -215,12 +262,16 @@ fn fail(error: ContainerError) -> anyhow::Result<ExitCode> {
 /// Leaves a process behind that waits for the container's end and removes what was made for it.
 fn detach(spec: &Spec) -> anyhow::Result<ExitCode> {
     let (ours, theirs) = Channel::pair().context("cannot make a channel")?;
-    if let Fork::Child = fork(Parenthood::Caller, 0).context("cannot start the container's keeper")? {
+    if let Fork::Child =
+        fork(Parenthood::Caller, 0).context("cannot start the container's keeper")?
+    {
         drop(ours);
         exit_now(i32::from(keep(spec, theirs)));
     }
     drop(theirs);
-    let heard = ours.receive().context("cannot hear from the container's keeper")?;
+    let heard = ours
+        .receive()
+        .context("cannot hear from the container's keeper")?;
     let pid = heard.and_then(|(bytes, _)| String::from_utf8(bytes).ok()?.parse::<i32>().ok());
     match pid.map(Pid::from_raw) {
         Some(pid) => {
@@ -237,7 +288,11 @@ fn keep(spec: &Spec, channel: Channel) -> u8 {
     let _ = nix::sys::prctl::set_name(c"cntr-keeper");
     let start = || -> anyhow::Result<(Container, Signals)> {
         setsid().context("cannot start a session")?;
-        let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .context("cannot open /dev/null")?;
         nix::unistd::dup2_stdin(&null).context("stdin")?;
         nix::unistd::dup2_stdout(&null).context("stdout")?;
         let signals = Signals::block().context("cannot take over signals")?;
@@ -252,7 +307,9 @@ fn keep(spec: &Spec, channel: Channel) -> u8 {
             if told.is_err() {
                 return super::FAILED;
             }
-            container.wait(&signals).map_or(super::FAILED, |exit| exit.code())
+            container
+                .wait(&signals)
+                .map_or(super::FAILED, |exit| exit.code())
         }
         Err(error) => {
             eprintln!("cntr: {error:#}");
@@ -271,7 +328,14 @@ mod tests {
         assert_eq!(parse_size("10"), Ok(10));
         assert!(parse_size("M").is_err());
         assert!(parse_size("99999999999G").is_err());
-        assert_eq!(parse_extent("0:100000:65536"), Ok(Extent { inside: 0, outside: 100_000, count: 65_536 }));
+        assert_eq!(
+            parse_extent("0:100000:65536"),
+            Ok(Extent {
+                inside: 0,
+                outside: 100_000,
+                count: 65_536
+            })
+        );
         assert!(parse_extent("0:1").is_err());
         assert_eq!(parse_user("7"), Ok((7, 7)));
         assert_eq!(parse_user("7:8"), Ok((7, 8)));

@@ -52,7 +52,10 @@ fn settings(limits: &Limits) -> Vec<Setting> {
         let quota = (cpus * PERIOD_US as f64).round().max(1000.0) as u64;
         settings.push(Setting {
             controller: "cpu",
-            v1: vec![("cpu.cfs_period_us", PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
+            v1: vec![
+                ("cpu.cfs_period_us", PERIOD_US.to_string()),
+                ("cpu.cfs_quota_us", quota.to_string()),
+            ],
             v2: ("cpu.max", format!("{quota} {PERIOD_US}")),
         });
     }
@@ -68,12 +71,19 @@ impl Cgroups {
         let own = parse_memberships(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
         let mounts = parse_mounts(&fs::read("/proc/self/mountinfo").unwrap_or_default());
         let find = |wanted: &dyn Fn(&Membership) -> bool| {
-            own.iter().find(|membership| wanted(membership)).and_then(|membership| locate(&mounts, membership))
+            own.iter()
+                .find(|membership| wanted(membership))
+                .and_then(|membership| locate(&mounts, membership))
         };
         let mut cgroups = Cgroups::default();
         for setting in settings(limits) {
             let controller = setting.controller;
-            let v1 = find(&|membership| membership.controllers.split(',').any(|name| name == controller));
+            let v1 = find(&|membership| {
+                membership
+                    .controllers
+                    .split(',')
+                    .any(|name| name == controller)
+            });
             let (directory, values) = match v1 {
                 Some(parent) => (cgroups.make(parent.join(name))?, setting.v1),
                 None => {
@@ -81,16 +91,28 @@ impl Cgroups {
                         .ok_or(ContainerError::NoController { controller })?;
                     let control = parent.join("cgroup.subtree_control");
                     let enabled = fs::read_to_string(&control).unwrap_or_default();
-                    if !enabled.split_ascii_whitespace().any(|name| name == controller) {
-                        fs::write(&control, format!("+{controller}"))
-                            .map_err(|source| ContainerError::Controller { controller, path: control, source })?;
+                    if !enabled
+                        .split_ascii_whitespace()
+                        .any(|name| name == controller)
+                    {
+                        fs::write(&control, format!("+{controller}")).map_err(|source| {
+                            ContainerError::Controller {
+                                controller,
+                                path: control,
+                                source,
+                            }
+                        })?;
                     }
                     (cgroups.make(parent.join(name))?, vec![setting.v2])
                 }
             };
             for (file, value) in values {
                 let path = directory.join(file);
-                fs::write(&path, &value).map_err(|source| ContainerError::Limit { path, value, source })?;
+                fs::write(&path, &value).map_err(|source| ContainerError::Limit {
+                    path,
+                    value,
+                    source,
+                })?;
             }
         }
         Ok(cgroups)
@@ -98,8 +120,10 @@ impl Cgroups {
 
     fn make(&mut self, directory: PathBuf) -> Result<PathBuf, ContainerError> {
         if !self.directories.contains(&directory) {
-            fs::create_dir(&directory)
-                .map_err(|source| ContainerError::Cgroup { path: directory.clone(), source })?;
+            fs::create_dir(&directory).map_err(|source| ContainerError::Cgroup {
+                path: directory.clone(),
+                source,
+            })?;
             self.directories.push(directory.clone());
         }
         Ok(directory)
@@ -112,7 +136,8 @@ impl Cgroups {
     pub fn admit(&self, pid: Pid) -> Result<(), ContainerError> {
         for directory in &self.directories {
             let path = directory.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|source| ContainerError::Cgroup { path, source })?;
+            fs::write(&path, pid.to_string())
+                .map_err(|source| ContainerError::Cgroup { path, source })?;
         }
         Ok(())
     }

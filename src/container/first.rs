@@ -45,8 +45,10 @@ pub fn hear(
     signals: &Signals,
 ) -> Result<Option<(Say, Option<OwnedFd>)>, ContainerError> {
     loop {
-        let mut fds =
-            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(signals.fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, deadline.timeout()) {
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(starting("hear from the first process")(error.into())),
@@ -54,8 +56,12 @@ pub fn hear(
             Ok(_) => {}
         }
         if fds[0].any() == Some(true) {
-            let heard = channel.receive().map_err(starting("hear from the first process"))?;
-            let say = |(bytes, fd): (Vec<u8>, _)| serde_json::from_slice(&bytes).ok().map(|say| (say, fd));
+            let heard = channel
+                .receive()
+                .map_err(starting("hear from the first process"))?;
+            let say = |(bytes, fd): (Vec<u8>, _)| {
+                serde_json::from_slice(&bytes).ok().map(|say| (say, fd))
+            };
             return Ok(heard.and_then(say));
         }
         if fds[1].any() == Some(true) && signals.take_fatal().is_some() {
@@ -95,13 +101,21 @@ fn refuse(channel: &Channel, refusal: Refusal) -> ! {
 /// Makes the container what it should be.
 fn prepare(spec: &Spec) -> Result<(), Refusal> {
     // Only now, in its cgroup, is that the root of the container's view.
-    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from).at("make the namespace", "cgroup")?;
+    unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(io::Error::from)
+        .at("make the namespace", "cgroup")?;
     if spec.user_namespace.is_some() {
         let root = (Uid::from_raw(0), Gid::from_raw(0));
-        setresgid(root.1, root.1, root.1).map_err(io::Error::from).at("become", "group 0")?;
-        setresuid(root.0, root.0, root.0).map_err(io::Error::from).at("become", "user 0")?;
+        setresgid(root.1, root.1, root.1)
+            .map_err(io::Error::from)
+            .at("become", "group 0")?;
+        setresuid(root.0, root.0, root.0)
+            .map_err(io::Error::from)
+            .at("become", "user 0")?;
     }
-    nix::unistd::sethostname(&spec.hostname).map_err(io::Error::from).at("set the host name", &spec.hostname)?;
+    nix::unistd::sethostname(&spec.hostname)
+        .map_err(io::Error::from)
+        .at("set the host name", &spec.hostname)?;
     if spec.network == Network::None {
         // Kernels without IPv4 have no loopback to switch on.
         let _ = loopback_up();
@@ -143,23 +157,38 @@ fn give_up_privileges(spec: &Spec) -> Result<(), Refusal> {
     // Without CAP_SETGID over all ids (a map of one id) there are no groups to give up either.
     let _ = setgroups(&[]);
     capability::keep_across_setuid(true).at("keep", "capabilities")?;
-    setresgid(gid, gid, gid).map_err(io::Error::from).at("become", format!("group {gid}"))?;
-    setresuid(uid, uid, uid).map_err(io::Error::from).at("become", format!("user {uid}"))?;
+    setresgid(gid, gid, gid)
+        .map_err(io::Error::from)
+        .at("become", format!("group {gid}"))?;
+    setresuid(uid, uid, uid)
+        .map_err(io::Error::from)
+        .at("become", format!("user {uid}"))?;
     let have = capability::get().at("read", "capabilities")?;
     let bounding = match spec.privileges {
         Privileges::Default => CapSet(DEFAULT_CAPABILITIES.0 & have.permitted.0),
         Privileges::All => have.permitted,
         Privileges::None => CapSet(0),
     };
-    let permitted = if spec.user.0 == 0 { bounding } else { CapSet(0) };
+    let permitted = if spec.user.0 == 0 {
+        bounding
+    } else {
+        CapSet(0)
+    };
     let plan = Plan {
         bounding,
         ambient: CapSet(0),
-        thread: ThreadCaps { effective: permitted, permitted, inheritable: CapSet(0) },
+        thread: ThreadCaps {
+            effective: permitted,
+            permitted,
+            inheritable: CapSet(0),
+        },
         no_new_privs: spec.no_new_privs,
     };
-    plan.apply().map_err(|(set, error)| Refusal::new("set capabilities:", &set, &error))?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).at("set", "parent death signal")
+    plan.apply()
+        .map_err(|(set, error)| Refusal::new("set capabilities:", &set, &error))?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
+        .map_err(io::Error::from)
+        .at("set", "parent death signal")
 }
 
 fn execute(spec: &Spec, command: &[CString]) -> Refusal {
@@ -176,7 +205,12 @@ fn execute(spec: &Spec, command: &[CString]) -> Refusal {
     }
     let candidates = Candidates::new(&command[0], environment.get("PATH"));
     let failure = run_program(&candidates, command, &environment);
-    Refusal { step: "execute".to_owned(), object: failure.object, reason: failure.reason, errno: failure.errno }
+    Refusal {
+        step: "execute".to_owned(),
+        object: failure.object,
+        reason: failure.reason,
+        errno: failure.errno,
+    }
 }
 
 /// Runs the command as a child; reaps what is orphaned, passes signals on, ends with the command.
@@ -211,7 +245,9 @@ fn init(spec: &Spec, command: &[CString], channel: Channel, mask: SigSet) -> ! {
 /// Reaps what is orphaned until SIGTERM or SIGINT.
 fn pause() -> ! {
     let _ = nix::sys::prctl::set_name(c"pause");
-    let set: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let set: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]
+        .into_iter()
+        .collect();
     let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None);
     loop {
         while let Ok(Some(_)) = process::wait(None, Patience::Poll) {}

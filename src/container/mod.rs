@@ -39,7 +39,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// No hierarchy has the controller of a limit.
-    #[error("no cgroup hierarchy of this machine has the {controller} controller, so that limit cannot be set")]
+    #[error(
+        "no cgroup hierarchy of this machine has the {controller} controller, so that limit cannot be set"
+    )]
     NoController {
         /// The controller.
         controller: &'static str,
@@ -115,24 +117,31 @@ impl Container {
         let cgroups = Cgroups::new(&name, &spec.limits)?;
         let points = MountPoints::make(spec);
         let (ours, theirs) = Channel::pair().map_err(starting("make a channel"))?;
-        let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
+        let mut namespaces =
+            libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
         if spec.network == Network::None {
             namespaces |= libc::CLONE_NEWNET;
         }
         if spec.user_namespace.is_some() {
             namespaces |= libc::CLONE_NEWUSER;
         }
-        let pid = match fork(Parenthood::Caller, namespaces).map_err(starting("make the namespaces"))? {
-            Fork::Child => {
-                drop(ours);
-                // Their removal is the parent's business.
-                std::mem::forget((cgroups, points));
-                be_first(spec, theirs, signals.before())
-            }
-            Fork::Parent(pid) => pid,
-        };
+        let pid =
+            match fork(Parenthood::Caller, namespaces).map_err(starting("make the namespaces"))? {
+                Fork::Child => {
+                    drop(ours);
+                    // Their removal is the parent's business.
+                    std::mem::forget((cgroups, points));
+                    be_first(spec, theirs, signals.before())
+                }
+                Fork::Parent(pid) => pid,
+            };
         drop(theirs);
-        let mut container = Container { pid, terminal: None, _cgroups: cgroups, _points: points };
+        let mut container = Container {
+            pid,
+            terminal: None,
+            _cgroups: cgroups,
+            _points: points,
+        };
         match container.admit(spec, &ours, signals) {
             Ok(()) => Ok(container),
             Err(error) => {
@@ -142,16 +151,24 @@ impl Container {
         }
     }
 
-    fn admit(&mut self, spec: &Spec, channel: &Channel, signals: &Signals) -> Result<(), ContainerError> {
+    fn admit(
+        &mut self,
+        spec: &Spec,
+        channel: &Channel,
+        signals: &Signals,
+    ) -> Result<(), ContainerError> {
         if let Some((uids, gids)) = &spec.user_namespace {
             write_map(self.pid, "uid_map", uids).map_err(starting("write the user id map"))?;
             if !nix::unistd::geteuid().is_root() {
-                std::fs::write(format!("/proc/{}/setgroups", self.pid), "deny").map_err(starting("deny setgroups"))?;
+                std::fs::write(format!("/proc/{}/setgroups", self.pid), "deny")
+                    .map_err(starting("deny setgroups"))?;
             }
             write_map(self.pid, "gid_map", gids).map_err(starting("write the group id map"))?;
         }
         self._cgroups.admit(self.pid)?;
-        channel.send(b"go", None).map_err(starting("start the first process"))?;
+        channel
+            .send(b"go", None)
+            .map_err(starting("start the first process"))?;
         let deadline = Deadline::after(DEADLINE);
         let mut ready = false;
         while let Some((message, descriptor)) = first::hear(channel, deadline, signals)? {
@@ -161,7 +178,11 @@ impl Container {
                 Say::Refused(refusal) => return Err(refusal.into()),
             }
         }
-        if ready { Ok(()) } else { Err(ContainerError::Died("ended")) }
+        if ready {
+            Ok(())
+        } else {
+            Err(ContainerError::Died("ended"))
+        }
     }
 
     /// The container's first process.
@@ -176,7 +197,8 @@ impl Container {
     /// The terminal fails.
     pub fn wait(mut self, signals: &Signals) -> Result<Exit, ContainerError> {
         let terminal = self.terminal.take().map(Terminal::new).transpose();
-        let result = terminal.and_then(|terminal| supervise(self.pid, terminal, signals, |_, _| {}));
+        let result =
+            terminal.and_then(|terminal| supervise(self.pid, terminal, signals, |_, _| {}));
         if result.is_err() {
             self.kill();
         }
@@ -192,5 +214,8 @@ impl Container {
 
 fn write_map(pid: Pid, file: &str, map: &[Extent]) -> io::Result<()> {
     let line = |extent: &Extent| format!("{} {} {}\n", extent.inside, extent.outside, extent.count);
-    std::fs::write(format!("/proc/{pid}/{file}"), map.iter().map(line).collect::<String>())
+    std::fs::write(
+        format!("/proc/{pid}/{file}"),
+        map.iter().map(line).collect::<String>(),
+    )
 }

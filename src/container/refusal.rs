@@ -23,8 +23,16 @@ impl Refusal {
     #[must_use]
     pub fn new(step: &str, object: &dyn Display, error: &io::Error) -> Refusal {
         let errno = error.raw_os_error();
-        let reason = errno.map_or_else(|| error.to_string(), |n| nix::errno::Errno::from_raw(n).desc().to_owned());
-        Refusal { step: step.to_owned(), object: object.to_string(), reason, errno }
+        let reason = errno.map_or_else(
+            || error.to_string(),
+            |n| nix::errno::Errno::from_raw(n).desc().to_owned(),
+        );
+        Refusal {
+            step: step.to_owned(),
+            object: object.to_string(),
+            reason,
+            errno,
+        }
     }
 }
 

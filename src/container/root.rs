@@ -70,25 +70,43 @@ fn path_of(path: &Path) -> CString {
 pub fn enter(spec: &Spec) -> Result<(), Refusal> {
     let top = open_path(Path::new("/")).at("open", "/")?;
     let none = MountAttr::empty();
-    mount::set_attr(top.as_fd(), c"", Submounts::Clone, none, Some(Propagation::Private))
-        .at("make the mounts private", "/")?;
+    mount::set_attr(
+        top.as_fd(),
+        c"",
+        Submounts::Clone,
+        none,
+        Some(Propagation::Private),
+    )
+    .at("make the mounts private", "/")?;
     let directory = open_path(&spec.root).at("open", &spec.root)?;
-    let tree = mount::clone_tree(directory.as_fd(), c"", Submounts::Clone).at("clone the mounts of", &spec.root)?;
+    let tree = mount::clone_tree(directory.as_fd(), c"", Submounts::Clone)
+        .at("clone the mounts of", &spec.root)?;
     mount::attach(tree.as_fd(), directory.as_fd(), c"").at("mount", &spec.root)?;
 
     let restricted = MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
-    let proc = FsContext::open(c"proc").and_then(|context| context.mount(restricted)).at("make", "/proc")?;
+    let proc = FsContext::open(c"proc")
+        .and_then(|context| context.mount(restricted))
+        .at("make", "/proc")?;
     mount::attach(proc.as_fd(), tree.as_fd(), c"proc").at("mount", "/proc")?;
     let sys = make_sys(spec, restricted).at("make", "/sys")?;
     mount::attach(sys.as_fd(), tree.as_fd(), c"sys").at("mount", "/sys")?;
-    let devices = Devices::new().map_err(|(what, error)| Refusal::new("make /dev", &what, &error))?;
-    devices.attach(tree.as_fd(), c"dev").map_err(|(what, error)| Refusal::new("mount", &what, &error))?;
+    let devices =
+        Devices::new().map_err(|(what, error)| Refusal::new("make /dev", &what, &error))?;
+    devices
+        .attach(tree.as_fd(), c"dev")
+        .map_err(|(what, error)| Refusal::new("mount", &what, &error))?;
     for volume in &spec.volumes {
         let source = mount::clone_tree(top.as_fd(), &path_of(&volume.source), Submounts::Clone)
             .at("clone the mounts of", &volume.source)?;
         if volume.read_only {
-            mount::set_attr(source.as_fd(), c"", Submounts::Clone, MountAttr::RDONLY, None)
-                .at("make read-only", &volume.source)?;
+            mount::set_attr(
+                source.as_fd(),
+                c"",
+                Submounts::Clone,
+                MountAttr::RDONLY,
+                None,
+            )
+            .at("make read-only", &volume.source)?;
         }
         let inside = volume.target.strip_prefix("/").unwrap_or(&volume.target);
         let target = open_in(tree.as_fd(), &inside.to_string_lossy(), OFlag::O_PATH)
@@ -105,7 +123,9 @@ pub fn enter(spec: &Spec) -> Result<(), Refusal> {
         umount2(".", MntFlags::MNT_DETACH)?;
         nix::unistd::chdir("/")
     };
-    change().map_err(io::Error::from).at("change the root to", &spec.root)
+    change()
+        .map_err(io::Error::from)
+        .at("change the root to", &spec.root)
 }
 
 /// A sysfs of the container's network namespace; with the host's network only the host's own can be had.

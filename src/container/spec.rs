@@ -31,7 +31,11 @@ impl FromStr for Volume {
         if source.is_empty() || !target.starts_with('/') {
             return Err("the target has to be an absolute path".to_owned());
         }
-        Ok(Volume { source: source.into(), target: target.into(), read_only })
+        Ok(Volume {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+        })
     }
 }
 
@@ -154,7 +158,10 @@ pub fn base_environment(spec: &Spec) -> Vec<(&'static str, OsString)> {
         ("container", "cntr".into()),
     ];
     if spec.terminal {
-        variables.push(("TERM", std::env::var_os("TERM").unwrap_or_else(|| "xterm".into())));
+        variables.push((
+            "TERM",
+            std::env::var_os("TERM").unwrap_or_else(|| "xterm".into()),
+        ));
     }
     variables
 }
@@ -166,7 +173,14 @@ mod tests {
     #[test]
     fn volumes_are_read() {
         let volume: Volume = "/a:/b:ro".parse().unwrap();
-        assert_eq!(volume, Volume { source: "/a".into(), target: "/b".into(), read_only: true });
+        assert_eq!(
+            volume,
+            Volume {
+                source: "/a".into(),
+                target: "/b".into(),
+                read_only: true
+            }
+        );
         for wrong in ["/a", "/a:b", ":/b", "/a:/b:xx", "/a:/b:ro:1"] {
             assert!(wrong.parse::<Volume>().is_err(), "{wrong}");
         }

@@ -49,14 +49,26 @@ struct Data {
 const VERSION_3: u32 = 0x2008_0522;
 
 fn unit(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
-fn prctl(option: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io::Result<libc::c_int> {
+fn prctl(
+    option: libc::c_int,
+    first: libc::c_ulong,
+    second: libc::c_ulong,
+) -> io::Result<libc::c_int> {
     let zero: libc::c_ulong = 0;
     // SAFETY: none of the options this module uses takes a pointer.
     let result = unsafe { libc::prctl(option, first, second, zero, zero) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// The calling thread's sets.
@@ -64,7 +76,10 @@ fn prctl(option: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> io
 /// # Errors
 /// Those of capget(2).
 pub fn get() -> io::Result<ThreadCaps> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     let mut data = [Data::default(); 2];
     // SAFETY: `header` and the two elements of `data` are what version 3 of the interface reads and writes.
     unit(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -81,7 +96,10 @@ pub fn get() -> io::Result<ThreadCaps> {
 /// # Errors
 /// `EPERM` for more than is permitted.
 pub fn set(caps: ThreadCaps) -> io::Result<()> {
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
     let half = |shift: u32| Data {
         effective: (caps.effective.0 >> shift) as u32,
         permitted: (caps.permitted.0 >> shift) as u32,
@@ -99,7 +117,9 @@ pub fn set(caps: ThreadCaps) -> io::Result<()> {
 pub fn limit_bounding(keep: CapSet) -> io::Result<()> {
     for number in 0..LIMIT {
         match prctl(libc::PR_CAPBSET_READ, number.into(), 0) {
-            Ok(1) if !keep.has(number) => prctl(libc::PR_CAPBSET_DROP, number.into(), 0).map(drop)?,
+            Ok(1) if !keep.has(number) => {
+                prctl(libc::PR_CAPBSET_DROP, number.into(), 0).map(drop)?
+            }
             Ok(_) => {}
             Err(_) => break,
         }
@@ -112,9 +132,17 @@ pub fn limit_bounding(keep: CapSet) -> io::Result<()> {
 /// # Errors
 /// `EPERM` for a capability that is not both permitted and inheritable.
 pub fn set_ambient(wanted: CapSet) -> io::Result<()> {
-    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+        0,
+    )?;
     for number in (0..LIMIT).filter(|number| wanted.has(*number)) {
-        prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, number.into())?;
+        prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+            number.into(),
+        )?;
     }
     Ok(())
 }
@@ -127,6 +155,10 @@ pub fn set_ambient(wanted: CapSet) -> io::Result<()> {
 pub fn keep_across_setuid(keep: bool) -> io::Result<()> {
     const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
     const SECBIT_KEEP_CAPS: libc::c_ulong = 1 << 4;
-    let bits = if keep { SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS } else { 0 };
+    let bits = if keep {
+        SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS
+    } else {
+        0
+    };
     prctl(libc::PR_SET_SECUREBITS, bits, 0).map(drop)
 }

@@ -4,7 +4,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
 };
 
 /// Largest message in bytes.
@@ -26,8 +27,12 @@ impl Channel {
     /// # Errors
     /// Those of socketpair(2).
     pub fn pair() -> io::Result<(Channel, Channel)> {
-        let (one, other) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let (one, other) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
         Ok((Channel(one), Channel(other)))
     }
 
@@ -38,8 +43,18 @@ impl Channel {
     pub fn send(&self, message: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let descriptors: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
-        let control = if descriptors.is_empty() { &[][..] } else { &rights[..] };
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+        let control = if descriptors.is_empty() {
+            &[][..]
+        } else {
+            &rights[..]
+        };
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(message)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
         Ok(())
     }
 
@@ -51,8 +66,12 @@ impl Channel {
         let mut buffer = vec![0; MESSAGE_LIMIT];
         let mut space = nix::cmsg_space!([RawFd; 1]);
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        let received =
-            recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let received = recvmsg::<()>(
+            self.0.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
         let mut descriptor = None;
         for message in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(descriptors) = message {

@@ -64,7 +64,10 @@ pub fn exit_now(code: i32) -> ! {
 pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    let fd = i32::try_from(fd)
+        .ok()
+        .filter(|fd| *fd >= 0)
+        .ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the system call has just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -75,7 +78,8 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
 /// Those of close_range(2) and fcntl(2).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes no pointers, and closes nothing before exec, so no descriptor that somebody owns becomes invalid.
-    let done = unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let done =
+        unsafe { libc::close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     if done == 0 {
         return Ok(());
     }
@@ -95,8 +99,18 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 pub fn join_new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: the only pointer is null, which asks for an anonymous keyring.
-    let id = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
-    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let id = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    if id < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Gives `signal` its default action.
@@ -105,7 +119,9 @@ pub fn join_new_session_keyring() -> io::Result<()> {
 /// `EINVAL` for SIGKILL and SIGSTOP.
 pub fn default_signal(signal: Signal) -> io::Result<()> {
     // SAFETY: no handler is installed, so nothing can run at an unexpected point.
-    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map(drop).map_err(io::Error::from)
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(io::Error::from)
 }
 
 /// What happened to a child.
@@ -134,7 +150,12 @@ pub enum Patience {
 /// # Errors
 /// `ECHILD` without children.
 pub fn wait(child: Option<Pid>, patience: Patience) -> io::Result<Option<(Pid, Change)>> {
-    let flags = libc::WUNTRACED | if patience == Patience::Poll { libc::WNOHANG } else { 0 };
+    let flags = libc::WUNTRACED
+        | if patience == Patience::Poll {
+            libc::WNOHANG
+        } else {
+            0
+        };
     loop {
         let mut status = 0;
         // SAFETY: writes one int, which outlives the call.

@@ -7,7 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub type Size = libc::winsize;
 
 fn unit(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Unlocks the pty whose master is `master` (unlockpt(3)).
@@ -48,7 +52,12 @@ pub fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// `ENOTTY` if it is no terminal.
 pub fn size(terminal: BorrowedFd<'_>) -> io::Result<Size> {
-    let mut size = Size { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = Size {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: `TIOCGWINSZ` writes one `winsize`, which outlives the call.
     unit(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
     Ok(size)
