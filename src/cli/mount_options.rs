@@ -112,14 +112,16 @@ impl MountTable {
     }
 
     /// For the file system that shows the tree `root`.
-    #[must_use]
-    pub fn file_system(&self, root: OwnedFd) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// Ranges of ids that overlap.
+    pub fn file_system(&self, root: OwnedFd) -> anyhow::Result<Options> {
+        Ok(Options {
             access: if self.read_only { Access::ReadOnly } else { Access::ReadWrite },
-            id_map: IdMap::new(self.uids.clone(), self.gids.clone()),
+            id_map: IdMap::new(self.uids.clone(), self.gids.clone())?,
             cache: self.cache.unwrap_or_default(),
             ..Options::new(root)
-        }
+        })
     }
 }
 
