@@ -88,7 +88,8 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         .with_context(|| format!("cannot open {}", source.display()))?
         .into();
     let fs = Arc::new(
-        PassthroughFs::new(table.file_system(root)?).with_context(|| format!("cannot serve {}", source.display()))?,
+        PassthroughFs::new(table.file_system(root)?)
+            .with_context(|| format!("cannot serve {}", source.display()))?,
     );
     let DetachedMount {
         device,

@@ -147,7 +147,11 @@ impl MountTable {
     /// Ranges of ids that overlap.
     pub fn file_system(&self, root: OwnedFd) -> anyhow::Result<Options> {
         Ok(Options {
-            access: if self.read_only { Access::ReadOnly } else { Access::ReadWrite },
+            access: if self.read_only {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
             id_map: IdMap::new(self.uids.clone(), self.gids.clone())?,
             cache: self.cache.unwrap_or_default(),
             ..Options::new(root)

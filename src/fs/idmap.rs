@@ -134,15 +134,27 @@ pub struct IdMap {
 
 impl IdMap {
     /// Every id is presented as it is.
-    pub const IDENTITY: IdMap = IdMap { uids: Ids::IDENTITY, gids: Ids::IDENTITY };
+    pub const IDENTITY: IdMap = IdMap {
+        uids: Ids::IDENTITY,
+        gids: Ids::IDENTITY,
+    };
 
     /// The mappings that the extents describe; no extent at all leaves the ids of that kind as they are.
     ///
     /// # Errors
     /// See [`ExtentError`].
     pub fn new(uids: Vec<Extent>, gids: Vec<Extent>) -> Result<IdMap, ExtentError> {
-        let ids = |extents: Vec<Extent>| if extents.is_empty() { Ok(Ids::IDENTITY) } else { Ids::new(extents) };
-        Ok(IdMap { uids: ids(uids)?, gids: ids(gids)? })
+        let ids = |extents: Vec<Extent>| {
+            if extents.is_empty() {
+                Ok(Ids::IDENTITY)
+            } else {
+                Ids::new(extents)
+            }
+        };
+        Ok(IdMap {
+            uids: ids(uids)?,
+            gids: ids(gids)?,
+        })
     }
 }
 
