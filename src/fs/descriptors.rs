@@ -91,6 +91,11 @@ impl Descriptors {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// `/proc/self/fd`.
+    pub fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
     /// Whether there may be inodes without a descriptor.
     pub fn has_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)

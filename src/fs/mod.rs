@@ -93,11 +93,11 @@ pub struct PassthroughFs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Statistics {
     /// Inodes the kernel knows, without the root and synthetic ones.
-    pub inodes: usize,
+    pub inodes: u64,
     /// Descriptors held for inodes.
-    pub descriptors: usize,
+    pub descriptors: u64,
     /// Open files and directories.
-    pub handles: usize,
+    pub handles: u64,
 }
 
 impl PassthroughFs {
@@ -176,9 +176,9 @@ impl PassthroughFs {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            inodes: self.table.len(),
-            descriptors: self.descriptors.held(),
-            handles: self.handles.len(),
+            inodes: self.table.len() as u64,
+            descriptors: self.descriptors.held() as u64,
+            handles: self.handles.len() as u64,
         }
     }
 }

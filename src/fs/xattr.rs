@@ -18,9 +18,9 @@ impl PassthroughFs {
         let Node::Host(inode) = self.node(node)? else {
             return Err(Errno::ENODATA);
         };
-        let fd = self.fd(&inode)?;
+        let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
         let is_acl = acl::is_acl(name);
-        match xattr::get(fd.as_fd(), name, out).map_err(Errno::from) {
+        match xattr::get(proc, fd.as_fd(), name, out).map_err(Errno::from) {
             Err(Errno::EOPNOTSUPP) if is_acl => Err(Errno::ENODATA),
             Ok(len) if is_acl && !out.is_empty() => {
                 acl::present(&mut out[..len], &self.id_map)?;
@@ -39,14 +39,14 @@ impl PassthroughFs {
         kill_sgid: bool,
     ) -> Result<()> {
         let inode = self.host_to_change(node)?;
-        let fd = self.fd(&inode)?;
+        let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
         changing(SuidBits::Keep)?;
         if !acl::is_acl(name) {
-            return Ok(xattr::set(fd.as_fd(), name, value, flags)?);
+            return Ok(xattr::set(proc, fd.as_fd(), name, value, flags)?);
         }
         let mut value = value.to_vec();
         acl::to_host(&mut value, &self.id_map)?;
-        xattr::set(fd.as_fd(), name, &value, flags)?;
+        xattr::set(proc, fd.as_fd(), name, &value, flags)?;
         if kill_sgid {
             // The host would go by the groups of this thread, which are not the caller's.
             let mode = stat::of(&*fd)?.mode();
@@ -61,11 +61,19 @@ impl PassthroughFs {
         let Node::Host(inode) = self.node(node)? else {
             return Ok(0);
         };
-        Ok(xattr::list(self.fd(&inode)?.as_fd(), out)?)
+        Ok(xattr::list(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            out,
+        )?)
     }
 
     pub(super) fn do_removexattr(&self, node: NodeId, name: &CStr) -> Result<()> {
         let inode = self.host_to_change(node)?;
-        Ok(xattr::remove(self.fd(&inode)?.as_fd(), name)?)
+        Ok(xattr::remove(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            name,
+        )?)
     }
 }

@@ -1,8 +1,8 @@
 //! Extended attributes of whatever an `O_PATH` descriptor names, symbolic links included.
 //!
-//! Linux 6.13 has system calls for this; before it, the `l*xattr` ones go through `/proc/self/fd/N`: the last
-//! component is a magic link that must be followed, so there the plain calls are used, and it leads to the inode itself, also
-//! if that is a symbolic link.
+//! No call takes such a descriptor itself (those of Linux 6.13 treat `AT_EMPTY_PATH` as `fgetxattr(2)`, which refuses it), so all
+//! go through `/proc/self/fd`: the link there leads to the inode itself, also if that is a symbolic link. With
+//! Linux 6.13 the link is looked up in an open `/proc/self/fd`, before it by its path.
 
 use std::ffi::CStr;
 use std::io;
@@ -25,6 +25,8 @@ struct XattrArgs {
     flags: u32,
 }
 
+const PREFIX: &str = "/proc/self/fd/";
+
 /// The path of a descriptor below `/proc`, without allocating.
 struct ProcPath([u8; 32]);
 
@@ -33,12 +35,17 @@ impl ProcPath {
         use io::Write;
         let mut path = [0_u8; 32];
         // The longest number fits: 14 + 10 bytes and a NUL.
-        let _ = write!(&mut path[..31], "/proc/self/fd/{}", fd.as_raw_fd());
+        let _ = write!(&mut path[..31], "{PREFIX}{}", fd.as_raw_fd());
         ProcPath(path)
     }
 
-    fn as_ptr(&self) -> *const libc::c_char {
+    fn path(&self) -> *const libc::c_char {
         self.0.as_ptr().cast()
+    }
+
+    /// The last component.
+    fn name(&self) -> *const libc::c_char {
+        self.0[PREFIX.len()..].as_ptr().cast()
     }
 }
 
@@ -61,11 +68,18 @@ fn either(
     usize::try_from(old()).map_err(|_| io::Error::last_os_error())
 }
 
-/// Reads the value of `name` into `out` and returns its length; with an empty `out` only the length.
+/// Reads the value of `name` of the inode behind `fd` into `out` and returns its length; with an empty `out` only the length.
+/// `proc` is an open `/proc/self/fd`, here and below.
 ///
 /// # Errors
 /// Those of getxattr(2).
-pub fn get(fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize> {
+pub fn get(
+    proc: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    name: &CStr,
+    out: &mut [u8],
+) -> io::Result<usize> {
+    let path = ProcPath::new(fd);
     let mut args = XattrArgs {
         value: if out.is_empty() {
             0
@@ -81,19 +95,18 @@ pub fn get(fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize>
         || unsafe {
             libc::syscall(
                 SYS_GETXATTRAT,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
                 name.as_ptr(),
                 &raw mut args,
                 size_of::<XattrArgs>(),
             )
         },
         || {
-            let path = ProcPath::new(fd);
             // SAFETY: the strings are NUL-terminated, `pointer` and `len` are those of `out`; all outlive the call.
             unsafe {
-                libc::getxattr(path.as_ptr(), name.as_ptr(), pointer.cast(), len) as libc::c_long
+                libc::getxattr(path.path(), name.as_ptr(), pointer.cast(), len) as libc::c_long
             }
         },
     )
@@ -103,7 +116,14 @@ pub fn get(fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize>
 ///
 /// # Errors
 /// Those of setxattr(2).
-pub fn set(fd: BorrowedFd<'_>, name: &CStr, value: &[u8], flags: u32) -> io::Result<()> {
+pub fn set(
+    proc: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    name: &CStr,
+    value: &[u8],
+    flags: u32,
+) -> io::Result<()> {
+    let path = ProcPath::new(fd);
     let args = XattrArgs {
         value: value.as_ptr() as u64,
         size: u32::try_from(value.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?,
@@ -114,20 +134,19 @@ pub fn set(fd: BorrowedFd<'_>, name: &CStr, value: &[u8], flags: u32) -> io::Res
         || unsafe {
             libc::syscall(
                 SYS_SETXATTRAT,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
                 name.as_ptr(),
                 &raw const args,
                 size_of::<XattrArgs>(),
             )
         },
         || {
-            let path = ProcPath::new(fd);
             // SAFETY: the strings are NUL-terminated, the pointer and the length are those of `value`.
             unsafe {
                 libc::setxattr(
-                    path.as_ptr(),
+                    path.path(),
                     name.as_ptr(),
                     value.as_ptr().cast(),
                     value.len(),
@@ -143,24 +162,24 @@ pub fn set(fd: BorrowedFd<'_>, name: &CStr, value: &[u8], flags: u32) -> io::Res
 ///
 /// # Errors
 /// Those of listxattr(2).
-pub fn list(fd: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<usize> {
+pub fn list(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<usize> {
+    let path = ProcPath::new(fd);
     let (pointer, len) = (out.as_mut_ptr(), out.len());
     either(
         // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
         || unsafe {
             libc::syscall(
                 SYS_LISTXATTRAT,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
                 pointer,
                 len,
             )
         },
         || {
-            let path = ProcPath::new(fd);
             // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
-            unsafe { libc::listxattr(path.as_ptr(), pointer.cast(), len) as libc::c_long }
+            unsafe { libc::listxattr(path.path(), pointer.cast(), len) as libc::c_long }
         },
     )
 }
@@ -169,22 +188,22 @@ pub fn list(fd: BorrowedFd<'_>, out: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of removexattr(2).
-pub fn remove(fd: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub fn remove(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    let path = ProcPath::new(fd);
     either(
         // SAFETY: the strings are NUL-terminated and outlive the call.
         || unsafe {
             libc::syscall(
                 SYS_REMOVEXATTRAT,
-                fd.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
                 name.as_ptr(),
             )
         },
         || {
-            let path = ProcPath::new(fd);
             // SAFETY: the strings are NUL-terminated and outlive the call.
-            unsafe { libc::c_long::from(libc::removexattr(path.as_ptr(), name.as_ptr())) }
+            unsafe { libc::c_long::from(libc::removexattr(path.path(), name.as_ptr())) }
         },
     )
     .map(drop)

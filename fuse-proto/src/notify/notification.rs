@@ -11,7 +11,6 @@ use crate::{DecodeError, ExpireFlags};
 
 /// A notification, as the kernel would read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Notification<'a> {
     /// See [`encode_poll`](super::encode_poll).
     Poll {
