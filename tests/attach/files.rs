@@ -1,0 +1,200 @@
+//! A3 to A5 and B1 to B4: what the session sees, and that nothing is left of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
+
+use libtest_mimic::Failed;
+
+use crate::Case;
+use crate::fake::{CNTR, Rootfs, Target, contains, finish, listing, same, text, unique};
+
+pub const CASES: &[Case] = crate::cases! {
+    files_in_etc_are_the_containers;
+    time_zones_are_the_containers;
+    nothing_is_left;
+    odd_containers_work;
+    the_container_is_live_in_both_directions;
+    a_chroot_is_honoured needs "chroot";
+    base_directories_can_be_chosen;
+    sessions_can_be_concurrent;
+    ids_are_shifted;
+    access_to_the_host_is_limited;
+};
+
+/// A4.
+fn files_in_etc_are_the_containers() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    root.write("run/resolv.conf", "nameserver 192.0.2.53\n");
+    symlink("/run/resolv.conf", root.0.join("etc/resolv.conf"))?;
+    let target = Target::sleeping(&root, &[])?;
+    let printed = target.sh(&[], "cat /etc/passwd /etc/group /etc/resolv.conf; getent hosts only-in-the-container")?;
+    contains(&printed, "app:x:1000:1000::/srv:/bin/sh\nroot:x:0:\napp:x:1000:\nnameserver 192.0.2.53\n192.0.2.7")?;
+    // The container has no hostname file: the host's stays, if it has one.
+    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    same("hostname file", target.sh(&[], "cat /etc/hostname 2>/dev/null; true")?, host)
+}
+
+/// A5.
+fn time_zones_are_the_containers() -> Result<(), Failed> {
+    let zone = "usr/share/zoneinfo/Test/Zone";
+    let Ok(bytes) = fs::read("/usr/share/zoneinfo/Asia/Tokyo") else {
+        eprintln!("skipped: no /usr/share/zoneinfo/Asia/Tokyo (Debian: apt install tzdata)");
+        return Ok(());
+    };
+    for link in ["../usr/share/zoneinfo/Test/Zone", "/usr/share/zoneinfo/Test/Zone"] {
+        let root = Rootfs::new();
+        root.write(zone, "");
+        fs::write(root.0.join(zone), &bytes)?;
+        symlink(link, root.0.join("etc/localtime"))?;
+        let target = Target::sleeping(&root, &[])?;
+        same(link, target.sh(&[], "date +%Z")?.trim(), "JST")?;
+    }
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    same("no link", target.sh(&[], "date +%Z")?.trim(), "UTC")?;
+    let target = Target::sleeping(&root, &["--env", "TZ=XYZ3"])?;
+    same("TZ", target.sh(&[], "date +%Z")?.trim(), "XYZ")
+}
+
+/// B1.
+fn nothing_is_left() -> Result<(), Failed> {
+    for options in [&[][..], &["--userns"]] {
+        let root = Rootfs::new();
+        let target = Target::sleeping(&root, options)?;
+        let before = (root.listing(), target.proc("mountinfo"), listing(std::path::Path::new("/var/lib/cntr")));
+        target.sh(&[], "ls /var/lib/cntr /tmp > /dev/null; cat /var/lib/cntr/etc/passwd /etc/group")?;
+        let after = (root.listing(), target.proc("mountinfo"), listing(std::path::Path::new("/var/lib/cntr")));
+        same("container and host", before, after)?;
+    }
+    Ok(())
+}
+
+/// B1: no /tmp, no /dev/pts, no /proc, nothing at all, a read-only root.
+fn odd_containers_work() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    root.remove("tmp");
+    let target = Target::sleeping(&root, &["--read-only"])?;
+    contains(&target.sh(&[], "ls /var/lib/cntr; echo x > /dev/null && echo fine")?, "fine")?;
+    let output = target.attach(&[], &["touch", "/var/lib/cntr/x"])?;
+    contains(&text(&output.stderr), "ead-only")?;
+    // Neither /proc nor /sys nor /dev is there, nor anything mounted.
+    let root = Rootfs::new();
+    for name in ["tmp", "proc", "sys", "dev"] {
+        root.remove(name);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "-p", "-f", "--propagation", "private", "chroot", root.path(), "/bin/sleep", "1000"]);
+    let target = Target::by_hand(&mut command, "sleep")?;
+    let printed = target.sh(&[], "cat /proc/1/comm; ls /dev/null /dev/pts/ptmx; ls /var/lib/cntr; python3 -c 'print(6*7)' || echo 42")?;
+    contains(&printed, "sleep\n/dev/null\n/dev/pts/ptmx\nbin\n")?;
+    contains(&printed, "42")
+}
+
+/// B2.
+fn the_container_is_live_in_both_directions() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    symlink("bin", root.0.join("lib"))?;
+    let inner = Rootfs::new();
+    inner.write("deep", "below a mount\n");
+    let volume = format!("{}:/volume", inner.path());
+    let target = Target::sleeping(&root, &["--volume", &volume])?;
+    let script = "readlink /var/lib/cntr/lib; cat /var/lib/cntr/volume/deep; echo new > /var/lib/cntr/top";
+    same("tree", target.sh(&[], script)?, "bin\nbelow a mount\n".to_owned())?;
+    same("from the session", fs::read_to_string(root.0.join("top"))?, "new\n".to_owned())?;
+    let script = format!("cat /var/lib/cntr/top; {CNTR} exec -- sh -c 'echo other > /top'; cat /var/lib/cntr/top");
+    same("from the container", target.sh(&[], &script)?, "new\nother\n".to_owned())
+}
+
+fn a_chroot_is_honoured() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let mut command = Command::new("chroot");
+    command.args([root.path(), "/bin/sleep", "1000"]);
+    let target = Target::by_hand(&mut command, "sleep")?;
+    let printed = target.sh(&[], "ls /var/lib/cntr/bin/busybox; cat /etc/hosts")?;
+    contains(&printed, "/var/lib/cntr/bin/busybox\n")?;
+    contains(&printed, "only-in-the-container")?;
+    let inside = target.exec(&[], &["ls", "/bin/busybox"])?;
+    same("exec", text(&inside.stdout).trim(), "/bin/busybox")
+}
+
+/// B3.
+fn base_directories_can_be_chosen() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let pid = target.pid.to_string();
+    for base in ["/here/it/is", "/opt/cntr", "/etc/container"] {
+        let mut command = Command::new(CNTR);
+        command.env("CNTR_BASE_DIR", base).args(["attach", &pid, "--", "sh", "-c", "pwd; ls bin/busybox"]);
+        same(base, text(&finish(&mut command)?.stdout), format!("{base}\nbin/busybox\n"))?;
+    }
+    let mut command = Command::new(CNTR);
+    command.env("CNTR_BASE_DIR", "relative").args(["attach", &pid, "--", "true"]);
+    let output = finish(&mut command)?;
+    same("code", output.status.code(), Some(125))?;
+    contains(&text(&output.stderr), "absolute")
+}
+
+fn sessions_can_be_concurrent() -> Result<(), Failed> {
+    let roots = [Rootfs::new(), Rootfs::new()];
+    let targets = [Target::sleeping(&roots[0], &["--hostname", "a"])?, Target::sleeping(&roots[1], &["--hostname", "b"])?];
+    std::thread::scope(|scope| {
+        let start = |n: usize| {
+            let target = &targets[n % 2];
+            scope.spawn(move || target.sh(&[], "hostname; ls /usr/bin | head -3; sleep 0.3; hostname"))
+        };
+        let threads: Vec<_> = (0..6).map(start).collect();
+        for (n, thread) in threads.into_iter().enumerate() {
+            let printed = thread.join().map_err(|_| "a panic")??;
+            let name = ["a", "b"][n % 2];
+            same("host names", printed.lines().filter(|line| *line == name).count(), 2)?;
+        }
+        Ok(())
+    })
+}
+
+/// B4.
+fn ids_are_shifted() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--userns", "--caps", "all"])?;
+    let file = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
+    fs::write(&file, "secret\n")?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    let strange = file.with_extension("strange");
+    fs::write(&strange, "")?;
+    std::os::unix::fs::chown(&strange, Some(70_000), Some(80_000))?;
+    let new = file.with_extension("new");
+    let script = format!(
+        "stat -c '%u %g' {0} {1}; cat {0}; echo more >> {0} && touch {2}",
+        file.display(),
+        strange.display(),
+        new.display()
+    );
+    let rw = target.sh(&["--host", "rw"], &script);
+    let owner = fs::metadata(&new).map(|data| (data.uid(), data.gid()));
+    let text_after = fs::read_to_string(&file);
+    let ro = target.attach(&[], &["sh", "-c", &format!("cat {0}; echo x >> {0}; touch {0}", file.display())]);
+    for path in [&file, &strange, &new] {
+        let _ = fs::remove_file(path);
+    }
+    same("owners and contents", rw?, "0 0\n65534 65534\nsecret\n".to_owned())?;
+    same("owner of what it made", owner?, (0, 0))?;
+    same("contents", text_after?, "secret\nmore\n".to_owned())?;
+    let ro = ro?;
+    contains(&text(&ro.stdout), "secret")?;
+    same("refused", text(&ro.stderr).to_lowercase().matches("read-only file system").count(), 2)
+}
+
+fn access_to_the_host_is_limited() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let path = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
+    let touch = path.display().to_string();
+    let refused = target.attach(&["--host", "ro"], &["touch", &touch])?;
+    contains(&text(&refused.stderr).to_lowercase(), "read-only file system")?;
+    same("not made", path.exists(), false)?;
+    let allowed = target.attach(&[], &["touch", &touch])?;
+    let made = path.exists();
+    let _ = fs::remove_file(&path);
+    same("made", (allowed.status.success(), made), (true, true))
+}

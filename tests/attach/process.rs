@@ -1,0 +1,241 @@
+//! C1, C3, C5 to C8: exit codes, pipes, signals, descriptors, environment.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::Case;
+use crate::fake::{CNTR, Rootfs, Target, contains, finish, same, text};
+
+pub const CASES: &[Case] = crate::cases! {
+    exit_codes_pass;
+    pipes_are_binary_clean;
+    input_at_its_end_costs_nothing;
+    background_processes_do_not_keep_the_session;
+    signals_reach_the_command;
+    the_end_of_the_server_is_noticed_at_once;
+    the_end_of_cntr_ends_the_session;
+    no_descriptor_leaks;
+    the_environment_is_the_containers;
+    a_container_that_stops_ends_the_session;
+};
+
+/// C1.
+fn exit_codes_pass() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    same("exit", target.attach(&[], &["sh", "-c", "exit 42"])?.status.code(), Some(42))?;
+    same("signal", target.attach(&[], &["sh", "-c", "kill -TERM $$"])?.status.code(), Some(143))?;
+    same("real-time signal", target.attach(&[], &["sh", "-c", "kill -40 $$"])?.status.code(), Some(168))?;
+    let missing = target.attach(&[], &["no-such-command"])?;
+    same("not found", missing.status.code(), Some(127))?;
+    same("one line", text(&missing.stderr).lines().count(), 1)?;
+    contains(&text(&missing.stderr), "no-such-command")?;
+    let plain = target.attach(&[], &["/etc/passwd"])?;
+    same("not executable", plain.status.code(), Some(126))?;
+    same("one line", text(&plain.stderr).lines().count(), 1)?;
+    let failed = target.attach(&["--workdir", "/no/such/directory"], &["true"])?;
+    same("cntr failed", failed.status.code(), Some(125))?;
+    contains(&text(&failed.stderr), "/no/such/directory")
+}
+
+fn spawn(target: &Target, script: &str) -> Result<Child, Failed> {
+    let pid = target.pid.to_string();
+    let mut command = Command::new(CNTR);
+    command.args(["attach", &pid, "--", "sh", "-c", script]);
+    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+/// Waits for the line `ready` of the command.
+fn ready(child: &mut Child) -> Result<BufReader<std::process::ChildStdout>, Failed> {
+    let mut output = BufReader::new(child.stdout.take().ok_or("no output")?);
+    let mut line = String::new();
+    output.read_line(&mut line)?;
+    if line.trim() != "ready" {
+        let mut errors = String::new();
+        child.stderr.take().ok_or("no errors")?.read_to_string(&mut errors)?;
+        return Err(format!("not ready: {line:?} {errors}").into());
+    }
+    Ok(output)
+}
+
+/// C3.
+fn pipes_are_binary_clean() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    same("bytes", target.attach(&[], &["printf", "a\\nb"])?.stdout, b"a\nb".to_vec())?;
+    let mut child = spawn(&target, "cat")?;
+    let block: Vec<u8> = (0..1_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut input = child.stdin.take().ok_or("no input")?;
+    let mut output = child.stdout.take().ok_or("no output")?;
+    const BLOCKS: usize = 100;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..BLOCKS {
+                input.write_all(&block).expect("the session reads");
+            }
+            drop(input);
+        });
+        let mut got = vec![0; block.len()];
+        for _ in 0..BLOCKS {
+            output.read_exact(&mut got)?;
+            if got != block {
+                return Err(Failed::from("bytes have changed"));
+            }
+        }
+        same("more", output.read(&mut got)?, 0)
+    })?;
+    same("code", child.wait()?.code(), Some(0))
+}
+
+fn input_at_its_end_costs_nothing() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let mut child = spawn(&target, "echo ready; sleep 0.5")?;
+    drop(child.stdin.take());
+    let _output = ready(&mut child)?;
+    let ticks = |id: u32| -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        fields[11..13].iter().filter_map(|field| field.parse::<u64>().ok()).sum()
+    };
+    let before = ticks(child.id());
+    let mut spent = before;
+    while child.try_wait()?.is_none() {
+        spent = spent.max(ticks(child.id()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Spinning for half a second would be 50 ticks.
+    if spent - before > 10 {
+        return Err(format!("{} ticks of CPU for waiting", spent - before).into());
+    }
+    Ok(())
+}
+
+/// C5.
+fn background_processes_do_not_keep_the_session() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let start = Instant::now();
+    // Its output goes elsewhere, or this test would wait for it.
+    let output = target.attach(&[], &["sh", "-c", "sleep 20 > /dev/null 2>&1 & exit 3"])?;
+    same("code", output.status.code(), Some(3))?;
+    if start.elapsed() > Duration::from_secs(10) {
+        return Err("the session waited for a background process".into());
+    }
+    Ok(())
+}
+
+/// C6.
+fn signals_reach_the_command() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGINT, "INT"), (Signal::SIGQUIT, "QUIT")] {
+        let script = format!("trap 'echo got; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
+        let mut child = spawn(&target, &script)?;
+        let mut output = ready(&mut child)?;
+        kill(Pid::from_raw(child.id().cast_signed()), signal)?;
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        same(name, (line.trim(), child.wait()?.code()), ("got", Some(7)))?;
+    }
+    Ok(())
+}
+
+/// The server of the session of `child`, and the number of its connection.
+fn server_of(child: &Child) -> Result<(Pid, String), Failed> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()))?;
+    let server = children.split_whitespace().find(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "cntr-server")
+    });
+    let server: i32 = server.ok_or("no server")?.parse()?;
+    let sockets = fs::read_to_string("/proc/net/unix")?;
+    let end = format!(".{server}");
+    let name = sockets.lines().find(|line| line.ends_with(&end)).and_then(|line| line.rsplit("cntr.stat.").next());
+    let connection = name.and_then(|name| name.split('.').next()).ok_or("no control socket")?;
+    Ok((Pid::from_raw(server), connection.to_owned()))
+}
+
+fn gone(what: &str, path: &str) -> Result<(), Failed> {
+    let start = Instant::now();
+    while std::path::Path::new(path).exists() {
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err(format!("{what} is still there: {path}").into());
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let mut child = spawn(&target, "echo ready; read line; cat /usr/bin/env 2>&1; echo code $?")?;
+    let mut output = ready(&mut child)?;
+    let (server, connection) = server_of(&child)?;
+    kill(server, Signal::SIGKILL)?;
+    child.stdin.take().ok_or("no input")?.write_all(b"go\n")?;
+    let mut rest = String::new();
+    output.read_to_string(&mut rest)?;
+    // The shell cannot even load cat.
+    contains(&rest.to_lowercase(), "code 12")?;
+    child.wait()?;
+    gone("the connection", &format!("/sys/fs/fuse/connections/{connection}"))
+}
+
+fn the_end_of_cntr_ends_the_session() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let mut child = spawn(&target, "echo ready; while :; do sleep 0.05; done")?;
+    let _output = ready(&mut child)?;
+    let (server, connection) = server_of(&child)?;
+    child.kill()?;
+    child.wait()?;
+    gone("the server", &format!("/proc/{server}/fd"))?;
+    gone("the connection", &format!("/sys/fs/fuse/connections/{connection}"))
+}
+
+fn no_descriptor_leaks() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    // A descriptor of the caller that is not close-on-exec.
+    let pid = target.pid.to_string();
+    let script = "exec 7< /etc/passwd; exec \"$0\" attach \"$1\" -- ls /proc/self/fd";
+    let output = finish(Command::new("sh").args(["-c", script, CNTR, &pid]))?;
+    same("descriptors", text(&output.stdout), "0\n1\n2\n3\n".to_owned())
+}
+
+/// C7.
+fn the_environment_is_the_containers() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--env", "OF_THE_CONTAINER=1", "--env", "LD_LIBRARY_PATH=/x"])?;
+    let pid = target.pid.to_string();
+    let mut command = Command::new(CNTR);
+    command.env("SECRET", "s").env("PASSED", "p").env("TERM", "vt52").env("LC_TIME", "C").env_remove("LANG");
+    command.args(["attach", "--env", "PASSED", "--env", "SET=a=b", "--env", "NONE", "--workdir", "/usr", &pid, "--"]);
+    command.args(["sh", "-c", "env; echo in $(pwd)"]);
+    let printed = text(&finish(&mut command)?.stdout);
+    for line in ["OF_THE_CONTAINER=1", "PASSED=p", "SET=a=b", "TERM=vt52", "LC_TIME=C", "HOSTNAME=cntr", "in /usr"] {
+        same(line, printed.lines().filter(|other| *other == line).count(), 1)?;
+    }
+    for name in ["SECRET", "NONE", "LD_LIBRARY_PATH", "CARGO"] {
+        same(name, printed.lines().filter(|line| line.starts_with(name)).count(), 0)?;
+    }
+    let path = std::env::var("PATH")?;
+    contains(&printed, &format!("PATH={path}\n"))
+}
+
+/// C8.
+fn a_container_that_stops_ends_the_session() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let mut child = spawn(&target, "echo ready; while :; do sleep 0.05; done")?;
+    let _output = ready(&mut child)?;
+    kill(Pid::from_raw(target.pid), Signal::SIGKILL)?;
+    same("code", child.wait()?.code(), Some(137))
+}

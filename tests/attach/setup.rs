@@ -1,0 +1,119 @@
+//! C2: every step of the set-up may fail, die or hang, and nothing is left.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cntr::attach::step::Step;
+use libtest_mimic::Failed;
+
+use crate::Case;
+use crate::fake::{Rootfs, Target, cntr, contains, same, text};
+
+pub const CASES: &[Case] = crate::cases! {
+    every_step_may_fail;
+    every_process_may_die;
+    a_hang_is_given_up;
+    limits_too_low_are_named;
+    notes_are_printed_with_v;
+};
+
+/// Steps that cntr itself takes before there is another process.
+const OWN: [Step; 6] =
+    [Step::OpenTarget, Step::OpenCgroups, Step::PlanMounts, Step::MakeView, Step::ForkServer, Step::ForkSession];
+
+/// Steps that a session of a container with all there is does not take.
+const UNUSED: [Step; 0] = [];
+
+fn attach(target: &Target, options: &[&str]) -> Result<(std::process::Output, Duration), Failed> {
+    let start = Instant::now();
+    let output = target.attach(options, &["true"])?;
+    Ok((output, start.elapsed()))
+}
+
+/// Nothing of the sessions of this process is left: it looks for children and servers of its own only.
+fn nothing_left(target: &Target) -> Result<(), Failed> {
+    let mounts = target.proc("mountinfo");
+    same("mounts in the container", mounts.contains("fuse.cntr"), false)?;
+    same("base directory on the host", Path::new("/var/lib/cntr").exists(), false)
+}
+
+fn every_step_may_fail() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let before = root.listing();
+    for step in Step::ALL.iter().filter(|step| !UNUSED.contains(step)) {
+        let (output, time) = attach(&target, &["--fail-at", step.name()])?;
+        let message = text(&output.stderr);
+        same(&format!("{} {message}", step.name()), output.status.code(), Some(125))?;
+        contains(&message, step.text())?;
+        contains(&message, "fault injected")?;
+        // The limit is generous: a machine under load is no failure of the set-up. A hang would be the deadline's 10 s.
+        if time > Duration::from_secs(5) {
+            return Err(format!("{} took {time:?}", step.name()).into());
+        }
+        nothing_left(&target)?;
+    }
+    same("the container", root.listing(), before)
+}
+
+fn every_process_may_die() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    for step in Step::ALL.iter().filter(|step| !UNUSED.contains(step) && !OWN.contains(step)) {
+        let fault = format!("{}:kill", step.name());
+        let (output, time) = attach(&target, &["--fail-at", &fault])?;
+        let message = text(&output.stderr);
+        same(&format!("{fault} {message}"), output.status.code(), Some(125))?;
+        contains(&message, step.text())?;
+        contains(&message, "died")?;
+        if time > Duration::from_secs(5) {
+            return Err(format!("{fault} took {time:?}").into());
+        }
+        nothing_left(&target)?;
+    }
+    // cntr itself.
+    for step in OWN {
+        target.attach(&["--fail-at", &format!("{}:kill", step.name())], &["true"])?;
+        nothing_left(&target)?;
+    }
+    Ok(())
+}
+
+fn a_hang_is_given_up() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    for step in ["serve", "mount-view", "capabilities"] {
+        let fault = format!("{step}:hang");
+        let (output, time) = attach(&target, &["--deadline", "300", "--fail-at", &fault])?;
+        same(step, output.status.code(), Some(125))?;
+        contains(&text(&output.stderr), "no answer in time")?;
+        if time > Duration::from_secs(8) {
+            return Err(format!("{fault} took {time:?}").into());
+        }
+        nothing_left(&target)?;
+    }
+    Ok(())
+}
+
+fn limits_too_low_are_named() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let odd = cntr(&["attach", "--fail-at", "dance", &target.pid.to_string(), "--", "true"])?;
+    same("code", odd.status.code(), Some(125))?;
+    // D4: the usual limit of descriptors is enough.
+    let script = format!("ulimit -n 1024; exec {} attach {} -- ls /usr/bin", crate::fake::CNTR, target.pid);
+    let output = crate::fake::finish(std::process::Command::new("sh").args(["-c", &script]))?;
+    same("code", output.status.code(), Some(0))
+}
+
+fn notes_are_printed_with_v() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--userns"])?;
+    let output = target.attach(&["-v"], &["true"])?;
+    let notes = text(&output.stderr);
+    for word in ["read-only", "joined namespaces: mnt, uts, ipc, net, pid", "joined namespace: user"] {
+        contains(&notes, word)?;
+    }
+    let quiet = target.attach(&[], &["true"])?;
+    same("quiet", text(&quiet.stderr), String::new())
+}
