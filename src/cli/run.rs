@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use nix::unistd::{Pid, setsid};
+use nix::unistd::setsid;
 
 use super::Global;
 use crate::attach::environment::Setting;
@@ -243,79 +243,85 @@ pub fn run(args: &RunArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let signals = Signals::block().context("cannot take over signals")?;
     match Container::start(&spec, &signals) {
         Ok(container) => Ok(ExitCode::from(container.wait(&signals)?.code())),
-        Err(error) => fail(error),
+        Err(error) => match not_executable(&error) {
+            Some(code) => {
+                eprintln!("cntr: {error}");
+                Ok(ExitCode::from(code))
+            }
+            None => Err(error.into()),
+        },
     }
 }
 
-/// docker's exit codes for commands that cannot be executed.
-fn fail(error: ContainerError) -> anyhow::Result<ExitCode> {
-    if let ContainerError::Refused(refusal) = &error
-        && refusal.step == "execute"
-    {
-        eprintln!("cntr: {refusal}");
-        let missing = matches!(refusal.errno, Some(libc::ENOENT | libc::ENOTDIR));
-        return Ok(ExitCode::from(if missing { 127 } else { 126 }));
-    }
-    Err(error.into())
+/// What the container's keeper tells the process that started it.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Told {
+    /// The process id of the container's first process.
+    Runs(i32),
+    /// Why there is no container, and the exit code for that.
+    Failed(String, u8),
 }
 
 /// Leaves a process behind that waits for the container's end and removes what was made for it.
 fn detach(spec: &Spec) -> anyhow::Result<ExitCode> {
     let (ours, theirs) = Channel::pair().context("cannot make a channel")?;
-    if let Fork::Child =
-        fork(Parenthood::Caller, 0).context("cannot start the container's keeper")?
-    {
+    if let Fork::Child = fork(Parenthood::Caller, 0).context("cannot start the container's keeper")? {
         drop(ours);
-        exit_now(i32::from(keep(spec, theirs)));
+        keep(spec, theirs);
+        exit_now(0);
     }
     drop(theirs);
-    let heard = ours
-        .receive()
-        .context("cannot hear from the container's keeper")?;
-    let pid = heard.and_then(|(bytes, _)| String::from_utf8(bytes).ok()?.parse::<i32>().ok());
-    match pid.map(Pid::from_raw) {
-        Some(pid) => {
+    let heard = ours.receive().context("cannot hear from the container's keeper")?;
+    match heard.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()) {
+        Some(Told::Runs(pid)) => {
             writeln!(io::stdout(), "{pid}").context("cannot print the process id")?;
             Ok(ExitCode::SUCCESS)
         }
-        // The keeper has said why.
-        None => Ok(ExitCode::from(super::FAILED)),
+        Some(Told::Failed(text, code)) => {
+            eprintln!("cntr: {text}");
+            Ok(ExitCode::from(code))
+        }
+        None => bail!("the container's keeper died"),
     }
 }
 
-/// Starts the container, tells its process id, and stays until it ends.
-fn keep(spec: &Spec, channel: Channel) -> u8 {
+/// Starts the container, tells its process id, and stays until it ends. Neither the keeper nor the container holds
+/// anything of the caller's: who reads the caller's output must not wait for the container.
+fn keep(spec: &Spec, channel: Channel) {
     let _ = nix::sys::prctl::set_name(c"cntr-keeper");
+    let tell = |told: &Told| {
+        let text = serde_json::to_vec(told).expect("plain values");
+        channel.send(&text, None)
+    };
     let start = || -> anyhow::Result<(Container, Signals)> {
         setsid().context("cannot start a session")?;
-        let null = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .context("cannot open /dev/null")?;
+        let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
         nix::unistd::dup2_stdin(&null).context("stdin")?;
         nix::unistd::dup2_stdout(&null).context("stdout")?;
+        nix::unistd::dup2_stderr(&null).context("stderr")?;
         let signals = Signals::block().context("cannot take over signals")?;
-        let container = Container::start(spec, &signals)?;
-        let _ = nix::unistd::dup2_stderr(&null);
-        Ok((container, signals))
+        Ok((Container::start(spec, &signals)?, signals))
     };
     match start() {
         Ok((container, signals)) => {
-            let told = channel.send(container.pid().to_string().as_bytes(), None);
-            drop(channel);
-            if told.is_err() {
-                return super::FAILED;
+            // If nobody hears it the container has no owner; its end when this process ends is what is left to do.
+            if tell(&Told::Runs(container.pid().as_raw())).is_ok() {
+                drop(channel);
+                let _ = container.wait(&signals);
             }
-            container
-                .wait(&signals)
-                .map_or(super::FAILED, |exit| exit.code())
         }
         Err(error) => {
-            eprintln!("cntr: {error:#}");
-            super::FAILED
+            let code = error.downcast_ref().and_then(not_executable).unwrap_or(super::FAILED);
+            let _ = tell(&Told::Failed(format!("{error:#}"), code));
         }
     }
+}
+
+/// docker's exit codes for commands that cannot be executed.
+fn not_executable(error: &ContainerError) -> Option<u8> {
+    let ContainerError::Refused(refusal) = error else { return None };
+    let missing = matches!(refusal.errno, Some(libc::ENOENT | libc::ENOTDIR));
+    (refusal.step == "execute").then_some(if missing { 127 } else { 126 })
 }
 
 #[cfg(test)]

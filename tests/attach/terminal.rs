@@ -141,7 +141,7 @@ fn ctrl_c_interrupts() -> Result<(), Failed> {
 }
 
 /// Stops a job and continues it; no complaint about process groups.
-fn job_control(shell: &[&str]) -> Result<(), Failed> {
+fn job_control(shell: &[&str], stopped: &str) -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     let mut terminal = Terminal::attach(&target, shell)?;
@@ -153,7 +153,7 @@ fn job_control(shell: &[&str]) -> Result<(), Failed> {
     // Until the job is in the foreground the key would stop the shell's own line.
     wait_for_job(&terminal, "sleep")?;
     terminal.type_in("\x1a")?;
-    terminal.expect("topped")?;
+    terminal.expect(stopped)?;
     terminal.type_in("jobs; echo li''sted\r")?;
     let jobs = terminal.expect("listed\r\n")?;
     same(&format!("sleep 100 in {jobs:?}"), jobs.contains("sleep 100"), true)?;
@@ -192,15 +192,15 @@ fn wait_for_job(terminal: &Terminal, name: &str) -> Result<(), Failed> {
 }
 
 fn job_control_in_bash() -> Result<(), Failed> {
-    job_control(&["bash", "--norc", "--noediting", "-i"])
+    job_control(&["bash", "--norc", "--noediting", "-i"], "topped")
 }
 
 fn job_control_in_dash() -> Result<(), Failed> {
-    job_control(&["dash", "-i"])
+    job_control(&["dash", "-i"], "topped")
 }
 
 fn job_control_in_zsh() -> Result<(), Failed> {
-    job_control(&["zsh", "-f", "-i", "+Z"])
+    job_control(&["zsh", "-f", "-i", "+Z"], "suspended")
 }
 
 fn the_terminal_is_restored() -> Result<(), Failed> {
