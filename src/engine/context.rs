@@ -91,12 +91,23 @@ impl Detached {
             max_background: 12,
         };
         let notifier = Notifier::new(&negotiated);
-        Detached { negotiated, notifier }
+        Detached {
+            negotiated,
+            notifier,
+        }
     }
 
     /// A request of the user `uid` and the group `gid`.
     pub(crate) fn context(&self, uid: u32, gid: u32) -> Context<'_> {
-        Context { unique: 1, uid, gid, pid: 1, negotiated: &self.negotiated, notifier: &self.notifier, seat: self }
+        Context {
+            unique: 1,
+            uid,
+            gid,
+            pid: 1,
+            negotiated: &self.negotiated,
+            notifier: &self.notifier,
+            seat: self,
+        }
     }
 }
 

@@ -52,7 +52,9 @@ pub fn to_host(value: &mut [u8], ids: &IdMap) -> Result<()> {
 }
 
 fn translate(value: &mut [u8], map: impl Fn(u16, u32) -> Result<u32>) -> Result<()> {
-    let Some((version, entries)) = value.split_first_chunk_mut::<HEADER>() else { return Err(Errno::EINVAL) };
+    let Some((version, entries)) = value.split_first_chunk_mut::<HEADER>() else {
+        return Err(Errno::EINVAL);
+    };
     if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY != 0 {
         return Err(Errno::EINVAL);
     }
@@ -83,8 +85,15 @@ mod tests {
     ];
 
     fn ids() -> IdMap {
-        let extent = |outside| Extent { inside: 0, outside, count: 65536 };
-        IdMap { uids: Ids::new([extent(100_000)]).unwrap(), gids: Ids::new([extent(200_000)]).unwrap() }
+        let extent = |outside| Extent {
+            inside: 0,
+            outside,
+            count: 65536,
+        };
+        IdMap {
+            uids: Ids::new([extent(100_000)]).unwrap(),
+            gids: Ids::new([extent(200_000)]).unwrap(),
+        }
     }
 
     #[test]

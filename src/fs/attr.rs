@@ -17,9 +17,11 @@ use super::mounts::Nature;
 use super::policy::CachePolicy;
 use super::synthetic::Overlay;
 use super::{Access, PassthroughFs};
-use crate::engine::{Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx};
-use crate::sys::stat::{self, Stat};
+use crate::engine::{
+    Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx,
+};
 use crate::sys::file;
+use crate::sys::stat::{self, Stat};
 
 /// A device number in the kernel's 32-bit encoding.
 pub fn encode_device(major: u32, minor: u32) -> u32 {
@@ -64,29 +66,46 @@ impl PassthroughFs {
     }
 
     fn attributes(&self, inode: &Inode, stat: &Stat) -> Attributes {
-        Attributes { attr: self.attr(stat), ttl: self.ttl(inode) }
+        Attributes {
+            attr: self.attr(stat),
+            ttl: self.ttl(inode),
+        }
     }
 
     /// Looks at `inode` through its open file if there is one: that works when its last name is gone.
     fn stat(&self, inode: &Arc<Inode>, fh: Option<FileHandle>) -> Result<Stat> {
-        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
-            if let Ok(file) = handle.any() {
-                return Ok(stat::of(file)?);
-            }
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
+            && let Ok(file) = handle.any()
+        {
+            return Ok(stat::of(file)?);
         }
         Ok(stat::of(&*self.fd(inode)?)?)
     }
 
     pub(super) fn do_getattr(&self, node: NodeId, fh: Option<FileHandle>) -> Result<Attributes> {
         match self.node(node)? {
-            Node::Synthetic(index) => Ok(Attributes { attr: self.overlay.attr(index), ttl: Overlay::ttl() }),
+            Node::Synthetic(index) => Ok(Attributes {
+                attr: self.overlay.attr(index),
+                ttl: Overlay::ttl(),
+            }),
             Node::Host(inode) => Ok(self.attributes(&inode, &self.stat(&inode, fh)?)),
         }
     }
 
-    pub(super) fn do_statx(&self, node: NodeId, fh: Option<FileHandle>, flags: u32, mask: u32) -> Result<Statx> {
+    pub(super) fn do_statx(
+        &self,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<Statx> {
         let inode = match self.node(node)? {
-            Node::Synthetic(index) => return Ok(Statx { stat: self.overlay.statx(index), ttl: Overlay::ttl() }),
+            Node::Synthetic(index) => {
+                return Ok(Statx {
+                    stat: self.overlay.statx(index),
+                    ttl: Overlay::ttl(),
+                });
+            }
             Node::Host(inode) => inode,
         };
         // The kernel's cache takes the basic fields from any answer.
@@ -123,7 +142,10 @@ impl PassthroughFs {
             dev_minor: raw.stx_dev_minor,
             ..fuse_statx::default()
         };
-        Ok(Statx { stat, ttl: self.ttl(&inode) })
+        Ok(Statx {
+            stat,
+            ttl: self.ttl(&inode),
+        })
     }
 
     pub(super) fn do_setattr(
@@ -141,10 +163,22 @@ impl PassthroughFs {
             self.resize(cx, &inode, &fd, fh, size)?;
         }
         if set.uid.is_some() || set.gid.is_some() {
-            let uid = set.uid.map(|uid| self.id_map.uids.host(uid).ok_or(Errno::EINVAL)).transpose()?;
-            let gid = set.gid.map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL)).transpose()?;
+            let uid = set
+                .uid
+                .map(|uid| self.id_map.uids.host(uid).ok_or(Errno::EINVAL))
+                .transpose()?;
+            let gid = set
+                .gid
+                .map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL))
+                .transpose()?;
             changing(bits)?;
-            fchownat(&*fd, "", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::AT_EMPTY_PATH)?;
+            fchownat(
+                &*fd,
+                "",
+                uid.map(Uid::from_raw),
+                gid.map(Gid::from_raw),
+                AtFlags::AT_EMPTY_PATH,
+            )?;
         }
         if let Some(mode) = set.mode {
             changing(SuidBits::Keep)?;
@@ -155,7 +189,11 @@ impl PassthroughFs {
             changing(SuidBits::Keep)?;
             file::change_times(fd.as_fd(), &times)?;
         }
-        let nothing = SetAttr { ctime: None, kill_suidgid: false, ..*set };
+        let nothing = SetAttr {
+            ctime: None,
+            kill_suidgid: false,
+            ..*set
+        };
         if is_empty(&nothing) {
             self.kill_bits(&fd)?;
         }
@@ -171,17 +209,19 @@ impl PassthroughFs {
         size: u64,
     ) -> Result<()> {
         let size = i64::try_from(size).map_err(|_| Errno::EFAULT)?;
-        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
-            if let Some(file) = handle.writable() {
-                return Ok(cx.block_in_place(|| ftruncate(file, size))?);
-            }
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
+            && let Some(file) = handle.writable()
+        {
+            return Ok(cx.block_in_place(|| ftruncate(file, size))?);
         }
         match inode.kind {
             libc::S_IFREG => (),
             libc::S_IFDIR => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
-        let file = self.descriptors.reopen(fd.as_fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+        let file = self
+            .descriptors
+            .reopen(fd.as_fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
         Ok(cx.block_in_place(|| ftruncate(&file, size))?)
     }
 
@@ -193,7 +233,12 @@ impl PassthroughFs {
                 let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
                 let mode = Mode::from_bits_truncate(mode);
                 let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
-                Ok(nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path.as_str(), mode, follow)?)
+                Ok(nix::sys::stat::fchmodat(
+                    nix::fcntl::AT_FDCWD,
+                    path.as_str(),
+                    mode,
+                    follow,
+                )?)
             }
             result => Ok(result?),
         }
@@ -256,17 +301,37 @@ impl PassthroughFs {
 
 /// Whether nothing is to be changed.
 fn is_empty(set: &SetAttr) -> bool {
-    let SetAttr { mode, uid, gid, size, atime, mtime, .. } = set;
-    mode.is_none() && uid.is_none() && gid.is_none() && size.is_none() && atime.is_none() && mtime.is_none()
+    let SetAttr {
+        mode,
+        uid,
+        gid,
+        size,
+        atime,
+        mtime,
+        ..
+    } = set;
+    mode.is_none()
+        && uid.is_none()
+        && gid.is_none()
+        && size.is_none()
+        && atime.is_none()
+        && mtime.is_none()
 }
 
 fn timespec(time: Option<SetTime>) -> libc::timespec {
     match time {
-        None => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
-        Some(SetTime::Now) => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_NOW },
-        Some(SetTime::At(seconds, nanoseconds)) => {
-            libc::timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds.min(999_999_999)) }
-        }
+        None => libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::UTIME_OMIT,
+        },
+        Some(SetTime::Now) => libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::UTIME_NOW,
+        },
+        Some(SetTime::At(seconds, nanoseconds)) => libc::timespec {
+            tv_sec: seconds,
+            tv_nsec: i64::from(nanoseconds.min(999_999_999)),
+        },
     }
 }
 

@@ -82,7 +82,9 @@ impl PassthroughFs {
         let kind = SFlag::from_bits_truncate(creation.mode & libc::S_IFMT);
         let (major, minor) = decode_device(creation.rdev);
         let device = makedev(u64::from(major), u64::from(minor));
-        self.make(cx, parent, name, creation, |dir| mknodat(dir, name, kind, mode, device))
+        self.make(cx, parent, name, creation, |dir| {
+            mknodat(dir, name, kind, mode, device)
+        })
     }
 
     pub(super) fn do_symlink(
@@ -93,7 +95,9 @@ impl PassthroughFs {
         target: &CStr,
         creation: &Creation<'_>,
     ) -> Result<Entry> {
-        self.make(cx, parent, name, creation, |dir| symlinkat(target, dir, name))
+        self.make(cx, parent, name, creation, |dir| {
+            symlinkat(target, dir, name)
+        })
     }
 
     pub(super) fn do_create(
@@ -109,9 +113,15 @@ impl PassthroughFs {
         let maker = self.maker(cx, creation)?;
         let requested = OFlag::from_bits_retain(flags as i32);
         // With O_EXCL always: otherwise the host might follow a link, or open a FIFO, that has come up meanwhile.
-        let open = (requested & OPEN_FLAGS) | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = (requested & OPEN_FLAGS)
+            | OFlag::O_CREAT
+            | OFlag::O_EXCL
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(creation.mode & 0o7777);
-        let file = acting_as(&maker, || Ok(self.descriptors.retry(|| openat(&*dir, name, open, mode))));
+        let file = acting_as(&maker, || {
+            Ok(self.descriptors.retry(|| openat(&*dir, name, open, mode)))
+        });
         let file = match file? {
             Ok(file) => file,
             Err(Sys::EEXIST) if !requested.contains(OFlag::O_EXCL) => {
@@ -158,7 +168,9 @@ impl PassthroughFs {
         let requested = OFlag::from_bits_retain(flags as i32);
         let open = (requested & (OPEN_FLAGS | OFlag::O_EXCL)) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(creation.mode & 0o7777);
-        let file = acting_as(&maker, || Ok(self.descriptors.retry(|| openat(&*dir, ".", open, mode))?))?;
+        let file = acting_as(&maker, || {
+            Ok(self.descriptors.retry(|| openat(&*dir, ".", open, mode))?)
+        })?;
         let made = stat::of(&file)?;
         let fd = self.descriptors.reopen(file.as_fd(), OFlag::O_PATH)?;
         let child = self.intern(fd, &made, None)?;

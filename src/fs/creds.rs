@@ -35,7 +35,13 @@ pub struct Maker {
 impl Maker {
     /// The host's ids `uid` and `gid`; `creation` has the rest.
     pub fn new(uid: u32, gid: u32, umask: u32, groups: impl Iterator<Item = u32>) -> Maker {
-        let mut maker = Maker { uid, gid, umask: umask & 0o777, groups: [0; GROUPS], group_count: 0 };
+        let mut maker = Maker {
+            uid,
+            gid,
+            umask: umask & 0o777,
+            groups: [0; GROUPS],
+            group_count: 0,
+        };
         for group in groups.take(GROUPS) {
             maker.groups[maker.group_count] = group;
             maker.group_count += 1;
@@ -78,7 +84,12 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
     let _ = creds::set_groups(&[]);
     let _ = creds::set_effective(Capability::FSETID, true);
     let own = Maker::new(creds::fsuid(), creds::fsgid(), 0, std::iter::empty());
-    Ok(state.insert(State { own, current: own, sticky, fsetid: true }))
+    Ok(state.insert(State {
+        own,
+        current: own,
+        sticky,
+        fsetid: true,
+    }))
 }
 
 impl State {
@@ -92,7 +103,10 @@ impl State {
         }
         if self.current.groups() != maker.groups() {
             match creds::set_groups(maker.groups()) {
-                Ok(()) => (self.current.groups, self.current.group_count) = (maker.groups, maker.group_count),
+                Ok(()) => {
+                    (self.current.groups, self.current.group_count) =
+                        (maker.groups, maker.group_count)
+                }
                 // Not privileged: groups only matter for what the kernel has checked already.
                 Err(error) if error.raw_os_error() == Some(libc::EPERM) => (),
                 Err(error) => return Err(error.into()),
@@ -105,7 +119,11 @@ impl State {
         if self.current.uid != maker.uid {
             self.current.uid = creds::set_fsuid(maker.uid);
         }
-        if (self.current.uid, self.current.gid) == (maker.uid, maker.gid) { Ok(()) } else { Err(Errno::EPERM) }
+        if (self.current.uid, self.current.gid) == (maker.uid, maker.gid) {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 }
 
@@ -186,8 +204,15 @@ impl super::PassthroughFs {
     ///
     /// # Errors
     /// `EOVERFLOW` if the caller's ids mean nothing on the host.
-    pub(super) fn maker(&self, cx: &crate::engine::Context<'_>, creation: &Creation<'_>) -> Result<Maker> {
-        let groups = creation.extensions.supplementary_groups().filter_map(|gid| self.id_map.gids.host(gid));
+    pub(super) fn maker(
+        &self,
+        cx: &crate::engine::Context<'_>,
+        creation: &Creation<'_>,
+    ) -> Result<Maker> {
+        let groups = creation
+            .extensions
+            .supplementary_groups()
+            .filter_map(|gid| self.id_map.gids.host(gid));
         let uid = self.id_map.uids.host(cx.uid).ok_or(Errno::EOVERFLOW)?;
         let gid = self.id_map.gids.host(cx.gid).ok_or(Errno::EOVERFLOW)?;
         Ok(Maker::new(uid, gid, creation.umask, groups))

@@ -26,7 +26,8 @@ use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
 use super::{Access, PassthroughFs};
 use crate::engine::{
-    Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result, WriteRequest,
+    Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
+    WriteRequest,
 };
 use crate::sys::file;
 use crate::sys::stat::{self, Stat};
@@ -39,7 +40,10 @@ impl PassthroughFs {
     pub(super) fn open_host(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
         let fd = self.fd(inode)?;
         if self.access == Access::ReadOnly {
-            match self.descriptors.reopen(fd.as_fd(), flags | OFlag::O_NOATIME) {
+            match self
+                .descriptors
+                .reopen(fd.as_fd(), flags | OFlag::O_NOATIME)
+            {
                 Err(nix::errno::Errno::EPERM) => (),
                 result => return Ok(result?),
             }
@@ -48,21 +52,36 @@ impl PassthroughFs {
     }
 
     pub(super) fn do_open(&self, node: NodeId, flags: u32, kill_suidgid: bool) -> Result<Opened> {
-        let writes = flags as i32 & libc::O_ACCMODE != libc::O_RDONLY || flags as i32 & libc::O_TRUNC != 0;
+        let writes =
+            flags as i32 & libc::O_ACCMODE != libc::O_RDONLY || flags as i32 & libc::O_TRUNC != 0;
         match self.node(node)? {
             _ if writes && self.access == Access::ReadOnly => Err(Errno::EROFS),
             Node::Host(inode) => self.open_inode(&inode, flags, kill_suidgid),
             Node::Synthetic(_) if writes => Err(Errno::EROFS),
-            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::Directory => Err(Errno::EISDIR),
+            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::Directory => {
+                Err(Errno::EISDIR)
+            }
             Node::Synthetic(_) => {
-                let fh = self.handles.insert(Handle { inode: None, object: Object::Synthetic });
-                Ok(Opened { fh, flags: OpenFlags::KEEP_CACHE, backing_id: 0 })
+                let fh = self.handles.insert(Handle {
+                    inode: None,
+                    object: Object::Synthetic,
+                });
+                Ok(Opened {
+                    fh,
+                    flags: OpenFlags::KEEP_CACHE,
+                    backing_id: 0,
+                })
             }
         }
     }
 
     /// Opens a regular file; anything else is never opened, because that alone would have effects.
-    pub(super) fn open_inode(&self, inode: &Arc<Inode>, flags: u32, kill_suidgid: bool) -> Result<Opened> {
+    pub(super) fn open_inode(
+        &self,
+        inode: &Arc<Inode>,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
         match inode.kind {
             libc::S_IFREG => (),
             libc::S_IFDIR => return Err(Errno::EISDIR),
@@ -80,7 +99,13 @@ impl PassthroughFs {
     }
 
     /// Hands out `file`, the open `inode`.
-    pub(super) fn opened(&self, inode: &Arc<Inode>, file: OwnedFd, flags: u32, stat: &Stat) -> Opened {
+    pub(super) fn opened(
+        &self,
+        inode: &Arc<Inode>,
+        file: OwnedFd,
+        flags: u32,
+        stat: &Stat,
+    ) -> Opened {
         let requested = OFlag::from_bits_retain(flags as i32);
         let flags = match inode.mount.nature {
             Nature::Pseudo => OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES,
@@ -92,8 +117,15 @@ impl PassthroughFs {
             flags: (requested & OPEN_FLAGS).bits(),
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
         };
-        let fh = self.handles.insert(Handle { inode: Some(Arc::clone(inode)), object });
-        Opened { fh, flags, backing_id: 0 }
+        let fh = self.handles.insert(Handle {
+            inode: Some(Arc::clone(inode)),
+            object,
+        });
+        Opened {
+            fh,
+            flags,
+            backing_id: 0,
+        }
     }
 
     /// Whether the contents of `inode` are what they were at the open before.
@@ -108,7 +140,9 @@ impl PassthroughFs {
             }
         }
         let changed = Duration::from_nanos(stat.changed().max(stat.modified()).max(0) as u64);
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let settled = clock.saturating_sub(changed) > GRANULARITY;
         if !settled {
             // The next open cannot tell either whether this one saw the last change.
@@ -120,7 +154,10 @@ impl PassthroughFs {
     pub(super) fn do_read(&self, fh: FileHandle, read: &ReadRequest) -> Result<Data> {
         let handle = self.handles.get(fh)?;
         match &handle.object {
-            Object::File { file, .. } => Ok(Data::File { file: Arc::clone(file), offset: read.offset }),
+            Object::File { file, .. } => Ok(Data::File {
+                file: Arc::clone(file),
+                offset: read.offset,
+            }),
             Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
             Object::Directory { .. } => Err(Errno::EISDIR),
         }
@@ -138,7 +175,9 @@ impl PassthroughFs {
             return Err(Errno::EROFS);
         }
         let handle = self.handles.get(fh)?;
-        let Object::File { file, append, .. } = &handle.object else { return Err(Errno::EBADF) };
+        let Object::File { file, append, .. } = &handle.object else {
+            return Err(Errno::EBADF);
+        };
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
         changing(SuidBits::kill_if(write.kill_suidgid))?;
         if write.from_cache {
@@ -177,7 +216,9 @@ impl PassthroughFs {
         let bytes = Gathered::of(payload)?;
         let whole = Payload::Bytes(bytes.as_ref());
         let direct = put(cx, whole, |chunk, done| match chunk {
-            Chunk::Bytes(bytes) => file::write_at_despite_append(file.as_fd(), bytes, offset + done),
+            Chunk::Bytes(bytes) => {
+                file::write_at_despite_append(file.as_fd(), bytes, offset + done)
+            }
             Chunk::Pipe(..) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
         });
         match direct {
@@ -190,10 +231,19 @@ impl PassthroughFs {
         }
     }
 
-    pub(super) fn do_flush(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, owner: u64) -> Result<()> {
+    pub(super) fn do_flush(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        owner: u64,
+    ) -> Result<()> {
         self.locks.drop_owner(node, owner);
         let handle = self.handles.get(fh)?;
-        let remote = handle.inode.as_ref().is_some_and(|inode| inode.mount.nature == Nature::Remote);
+        let remote = handle
+            .inode
+            .as_ref()
+            .is_some_and(|inode| inode.mount.nature == Nature::Remote);
         if !remote || handle.writable().is_none() {
             return Ok(());
         }
@@ -203,7 +253,9 @@ impl PassthroughFs {
     }
 
     pub(super) fn do_release(&self, fh: FileHandle, flock_owner: Option<u64>) {
-        let Some(handle) = self.handles.remove(fh) else { return };
+        let Some(handle) = self.handles.remove(fh) else {
+            return;
+        };
         if let (Some(_), Ok(file)) = (flock_owner, handle.file()) {
             // A transport may still hold the file for a read in flight.
             let _ = file::flock(file.as_fd(), libc::LOCK_UN);
@@ -212,8 +264,16 @@ impl PassthroughFs {
 
     pub(super) fn do_fsync(&self, cx: &Context<'_>, fh: FileHandle, datasync: bool) -> Result<()> {
         let handle = self.handles.get(fh)?;
-        let Ok(file) = handle.file() else { return Ok(()) };
-        Ok(cx.block_in_place(|| if datasync { fdatasync(file) } else { fsync(file) })?)
+        let Ok(file) = handle.file() else {
+            return Ok(());
+        };
+        Ok(cx.block_in_place(|| {
+            if datasync {
+                fdatasync(file)
+            } else {
+                fsync(file)
+            }
+        })?)
     }
 
     pub(super) fn do_fallocate(
@@ -231,7 +291,10 @@ impl PassthroughFs {
         let file = handle.file()?;
         let mode = FallocateFlags::from_bits_retain(mode as i32);
         let (offset, len) = (i64::try_from(offset), i64::try_from(len));
-        let (offset, len) = (offset.map_err(|_| Errno::EFBIG)?, len.map_err(|_| Errno::EFBIG)?);
+        let (offset, len) = (
+            offset.map_err(|_| Errno::EFBIG)?,
+            len.map_err(|_| Errno::EFBIG)?,
+        );
         // The kernel has asked for set-user-id bits to be cleared, by a SETATTR, if the caller may not keep them.
         cx.block_in_place(|| {
             changing(SuidBits::Keep)?;
@@ -266,7 +329,13 @@ impl PassthroughFs {
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);
         let copied = cx.block_in_place(|| {
             changing(SuidBits::Keep)?;
-            Ok::<_, Errno>(copy_file_range(source, Some(&mut read), target, Some(&mut write), len)?)
+            Ok::<_, Errno>(copy_file_range(
+                source,
+                Some(&mut read),
+                target,
+                Some(&mut write),
+                len,
+            )?)
         })?;
         Ok(copied as u64)
     }
@@ -298,7 +367,11 @@ impl Chunk<'_> {
 
 /// Writes all of `payload`, in parts if need be. An error after something was written is not reported: the next write
 /// will find it again.
-fn put(cx: &Context<'_>, payload: Payload<'_>, write: impl Fn(Chunk<'_>, i64) -> io::Result<usize>) -> Result<u32> {
+fn put(
+    cx: &Context<'_>,
+    payload: Payload<'_>,
+    write: impl Fn(Chunk<'_>, i64) -> io::Result<usize>,
+) -> Result<u32> {
     let len = match payload {
         Payload::Bytes(bytes) => bytes.len(),
         Payload::Pipe(_, len) => len,
@@ -323,7 +396,9 @@ fn put(cx: &Context<'_>, payload: Payload<'_>, write: impl Fn(Chunk<'_>, i64) ->
 /// Writes all of `payload` at the end of `file`, which has `O_APPEND` set: the position is ignored.
 fn put_appending(cx: &Context<'_>, file: &File, payload: Payload<'_>) -> Result<u32> {
     let bytes = Gathered::of(payload)?;
-    put(cx, Payload::Bytes(bytes.as_ref()), |chunk, _| chunk.write(file, 0))
+    put(cx, Payload::Bytes(bytes.as_ref()), |chunk, _| {
+        chunk.write(file, 0)
+    })
 }
 
 /// A payload in memory.

@@ -6,8 +6,8 @@
 //! name and may not be found by handle: it keeps its descriptor.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,7 +25,9 @@ use crate::sys::handle::Handle;
 use crate::sys::stat;
 
 /// How an inode is opened to be held.
-pub const HOLD: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub const HOLD: OFlag = OFlag::O_PATH
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 
 /// How many descriptors one request looks at to find some to close.
 const EFFORT: usize = 64;
@@ -75,7 +77,13 @@ impl Descriptors {
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let proc = nix::fcntl::open("/proc/self/fd", flags, Mode::empty())?;
-        Ok(Descriptors { budget, held: Arc::default(), ring: Mutex::default(), proc, closed: AtomicBool::new(false) })
+        Ok(Descriptors {
+            budget,
+            held: Arc::default(),
+            ring: Mutex::default(),
+            proc,
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// Number of descriptors open for inodes.
@@ -113,14 +121,24 @@ impl Descriptors {
     /// # Errors
     /// Those of linkat(2).
     pub fn link(&self, fd: &impl AsFd, dir: &impl AsFd, name: &OsStr) -> nix::Result<()> {
-        linkat(&self.proc, ProcName::of(fd.as_fd()).as_os_str(), dir, name, AtFlags::AT_SYMLINK_FOLLOW)
+        linkat(
+            &self.proc,
+            ProcName::of(fd.as_fd()).as_os_str(),
+            dir,
+            name,
+            AtFlags::AT_SYMLINK_FOLLOW,
+        )
     }
 
     /// Opens the inode `name` in `dir` to hold it.
     ///
     /// # Errors
     /// Those of openat(2).
-    pub fn open_held<P: nix::NixPath + ?Sized>(&self, dir: &impl AsFd, name: &P) -> nix::Result<OwnedFd> {
+    pub fn open_held<P: nix::NixPath + ?Sized>(
+        &self,
+        dir: &impl AsFd,
+        name: &P,
+    ) -> nix::Result<OwnedFd> {
         self.retry(|| openat(dir, name, HOLD, Mode::empty()))
     }
 
@@ -152,8 +170,12 @@ impl Descriptors {
             if self.held() <= target {
                 return;
             }
-            let Some(candidate) = self.ring.lock().pop_front() else { return };
-            let Some(inode) = candidate.upgrade() else { continue };
+            let Some(candidate) = self.ring.lock().pop_front() else {
+                return;
+            };
+            let Some(inode) = candidate.upgrade() else {
+                continue;
+            };
             // Before the descriptor goes, so that nobody relies on it who has not seen this.
             self.closed.store(true, Ordering::SeqCst);
             if inode.referenced.swap(false, Ordering::Relaxed) || !release(&inode) {
@@ -165,7 +187,9 @@ impl Descriptors {
 
 /// Closes the descriptor of `inode` if it can be found again without it.
 fn release(inode: &Inode) -> bool {
-    let Some(mut ways) = inode.ways.try_lock() else { return false };
+    let Some(mut ways) = inode.ways.try_lock() else {
+        return false;
+    };
     let Some(fd) = &ways.fd else { return true };
     if !stat::of(&**fd).is_ok_and(|stat| stat.nlink() > 0) {
         return false;
@@ -202,7 +226,10 @@ impl super::PassthroughFs {
     }
 
     /// A descriptor of `inode`, or the directory it has to be looked for in.
-    fn fd_itself(&self, inode: &Arc<Inode>) -> Result<std::result::Result<Arc<HeldFd>, Arc<Inode>>> {
+    fn fd_itself(
+        &self,
+        inode: &Arc<Inode>,
+    ) -> Result<std::result::Result<Arc<HeldFd>, Arc<Inode>>> {
         let mut ways = inode.ways.lock();
         if let Some(fd) = open_already(inode, &ways) {
             return Ok(Ok(fd));
@@ -242,7 +269,12 @@ impl super::PassthroughFs {
     }
 
     /// Whether the inode that `fd` was opened for is `inode`; if so, that has a descriptor afterwards.
-    pub(super) fn adopt(&self, inode: &Arc<Inode>, fd: OwnedFd, stat: &stat::Stat) -> std::result::Result<(), OwnedFd> {
+    pub(super) fn adopt(
+        &self,
+        inode: &Arc<Inode>,
+        fd: OwnedFd,
+        stat: &stat::Stat,
+    ) -> std::result::Result<(), OwnedFd> {
         debug_assert_eq!(inode.key, Key::of(stat));
         let mut ways = inode.ways.lock();
         inode.referenced.store(true, Ordering::Relaxed);
@@ -251,7 +283,10 @@ impl super::PassthroughFs {
             return Ok(());
         }
         let same = inode.resembles(stat)
-            && ways.handle.as_ref().is_none_or(|handle| Handle::of(&fd).is_ok_and(|other| other == *handle));
+            && ways
+                .handle
+                .as_ref()
+                .is_none_or(|handle| Handle::of(&fd).is_ok_and(|other| other == *handle));
         if !same {
             return Err(fd);
         }

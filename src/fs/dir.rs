@@ -24,7 +24,7 @@ use super::lookup::Node;
 use super::policy::SyntheticKind;
 use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
 use crate::sys::file;
-use crate::sys::stat::{self, Automount};
+use crate::sys::stat::Automount;
 
 /// Bytes of directory records read at a time.
 const BUFFER: usize = 32 * 1024;
@@ -66,7 +66,12 @@ fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let len = usize::from(u16::from_ne_bytes(bytes.get(16..18)?.try_into().ok()?));
     let name = bytes.get(HEAD..len)?;
     let end = name.iter().position(|&byte| byte == 0)?;
-    let record = Record { ino: field(0)?, off: field(8)?, kind: u32::from(bytes[18]), name: &name[..end] };
+    let record = Record {
+        ino: field(0)?,
+        off: field(8)?,
+        kind: u32::from(bytes[18]),
+        name: &name[..end],
+    };
     Some((record, len))
 }
 
@@ -83,7 +88,11 @@ impl DirStream {
     }
 
     /// Hands out entries from the current position on until `emit` takes no more.
-    fn read(&mut self, dir: &File, mut emit: impl FnMut(&Record<'_>) -> Result<bool>) -> Result<()> {
+    fn read(
+        &mut self,
+        dir: &File,
+        mut emit: impl FnMut(&Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
         loop {
             if self.rest.is_empty() {
                 self.buffer.resize(BUFFER, 0);
@@ -111,19 +120,35 @@ fn is_dots(name: &[u8]) -> bool {
 impl PassthroughFs {
     pub(super) fn do_opendir(&self, node: NodeId, flags: u32) -> Result<Opened> {
         let handle = match self.node(node)? {
-            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::File => return Err(Errno::ENOTDIR),
-            Node::Synthetic(_) => Handle { inode: None, object: Object::Synthetic },
+            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::File => {
+                return Err(Errno::ENOTDIR);
+            }
+            Node::Synthetic(_) => Handle {
+                inode: None,
+                object: Object::Synthetic,
+            },
             Node::Host(inode) => {
                 if !inode.is_dir() {
                     return Err(Errno::ENOTDIR);
                 }
                 let noatime = OFlag::from_bits_truncate(flags as i32) & OFlag::O_NOATIME;
-                let file = self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
-                let object = Object::Directory { file: file.into(), stream: Mutex::default() };
-                Handle { inode: Some(inode), object }
+                let file =
+                    self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
+                let object = Object::Directory {
+                    file: file.into(),
+                    stream: Mutex::default(),
+                };
+                Handle {
+                    inode: Some(inode),
+                    object,
+                }
             }
         };
-        Ok(Opened { fh: self.handles.insert(handle), flags: OpenFlags::empty(), backing_id: 0 })
+        Ok(Opened {
+            fh: self.handles.insert(handle),
+            flags: OpenFlags::empty(),
+            backing_id: 0,
+        })
     }
 
     pub(super) fn do_readdir(
@@ -135,10 +160,16 @@ impl PassthroughFs {
     ) -> Result<()> {
         let mut full = false;
         self.list(node, fh, offset, |_, _, entry| {
-            full = out.push(entry.ino, entry.off, entry.kind, entry.name).is_err();
+            full = out
+                .push(entry.ino, entry.off, entry.kind, entry.name)
+                .is_err();
             Ok(!full)
         })?;
-        if full && out.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
+        if full && out.is_empty() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn do_readdirplus(
@@ -154,7 +185,8 @@ impl PassthroughFs {
             let entry = match (synthetic, place) {
                 _ if is_dots(record.name) => None,
                 (Some(index), _) => Some(self.overlay.entry(index)),
-                (None, Some((parent, dir))) => match self.walk(parent, dir, name, Automount::Leave) {
+                (None, Some((parent, dir))) => match self.walk(parent, dir, name, Automount::Leave)
+                {
                     Ok((inode, stat)) => Some(self.entry(&inode, &stat)),
                     // Gone since the directory was read.
                     Err(Errno::ENOENT) => return Ok(true),
@@ -164,13 +196,19 @@ impl PassthroughFs {
             };
             let ino = entry.map_or(record.ino, |entry| entry.attr.ino);
             let wire = entry.as_ref().map(entry_out).unwrap_or_default();
-            full = out.push(&wire, ino, record.off, record.kind, record.name).is_err();
+            full = out
+                .push(&wire, ino, record.off, record.kind, record.name)
+                .is_err();
             if full && let Some(entry) = entry {
                 self.do_forget(entry.node, 1);
             }
             Ok(!full)
         })?;
-        if full && out.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
+        if full && out.is_empty() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands out the entries of a directory from `offset` on, with presented inode numbers: the host directory they
@@ -204,8 +242,18 @@ impl PassthroughFs {
         let listing = stream.listing.as_deref().unwrap_or_default();
         let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
         for (index, listed) in listing.iter().enumerate().skip(start) {
-            let Listed { ino, kind, name, synthetic } = listed;
-            let record = Record { ino: *ino, off: index as u64 + 1, kind: *kind, name };
+            let Listed {
+                ino,
+                kind,
+                name,
+                synthetic,
+            } = listed;
+            let record = Record {
+                ino: *ino,
+                off: index as u64 + 1,
+                kind: *kind,
+                name,
+            };
             if !emit(Some((inode, file)), *synthetic, &record)? {
                 break;
             }
@@ -223,24 +271,46 @@ impl PassthroughFs {
     }
 
     /// All entries of `dir`, with synthetic ones in place of those they hide.
-    fn listing(&self, dir: &Arc<Inode>, file: &File, stream: &mut DirStream) -> Result<Vec<Listed>> {
+    fn listing(
+        &self,
+        dir: &Arc<Inode>,
+        file: &File,
+        stream: &mut DirStream,
+    ) -> Result<Vec<Listed>> {
         let synthetic = self.overlay.in_host_all(dir.overlay);
         let mut listing = Vec::new();
         stream.seek(file, 0)?;
         stream.read(file, |record| {
-            if !synthetic.iter().any(|(name, _)| name.as_bytes() == record.name) {
+            if !synthetic
+                .iter()
+                .any(|(name, _)| name.as_bytes() == record.name)
+            {
                 let ino = self.entry_number(dir, record);
-                listing.push(Listed { ino, kind: record.kind, name: record.name.into(), synthetic: None });
+                listing.push(Listed {
+                    ino,
+                    kind: record.kind,
+                    name: record.name.into(),
+                    synthetic: None,
+                });
             }
             Ok(true)
         })?;
-        listing.extend(synthetic.iter().map(|(name, index)| self.listed(name.as_bytes(), *index)));
+        listing.extend(
+            synthetic
+                .iter()
+                .map(|(name, index)| self.listed(name.as_bytes(), *index)),
+        );
         Ok(listing)
     }
 
     fn listed(&self, name: &[u8], index: usize) -> Listed {
         let attr = self.overlay.attr(index);
-        Listed { ino: attr.ino, kind: attr.mode >> 12, name: name.into(), synthetic: Some(index) }
+        Listed {
+            ino: attr.ino,
+            kind: attr.mode >> 12,
+            name: name.into(),
+            synthetic: Some(index),
+        }
     }
 
     fn list_synthetic(
@@ -252,11 +322,24 @@ impl PassthroughFs {
         let index = self.overlay.index(node).ok_or(Errno::EBADF)?;
         let parent = self.overlay.parent(index).unwrap_or(index);
         let dots = [(&b"."[..], index), (b"..", parent)];
-        let names = self.overlay.in_synthetic_all(index).iter().map(|(name, child)| (name.as_bytes(), *child));
+        let names = self
+            .overlay
+            .in_synthetic_all(index)
+            .iter()
+            .map(|(name, child)| (name.as_bytes(), *child));
         let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
         for (position, (name, child)) in dots.into_iter().chain(names).enumerate().skip(start) {
             let Listed { ino, kind, .. } = self.listed(name, child);
-            if !emit(None, Some(child), &Record { ino, off: position as u64 + 1, kind, name })? {
+            if !emit(
+                None,
+                Some(child),
+                &Record {
+                    ino,
+                    off: position as u64 + 1,
+                    kind,
+                    name,
+                },
+            )? {
                 break;
             }
         }
@@ -267,49 +350,34 @@ impl PassthroughFs {
         drop(self.handles.remove(fh));
     }
 
-    pub(super) fn do_fsyncdir(&self, cx: &Context<'_>, fh: FileHandle, datasync: bool) -> Result<()> {
+    pub(super) fn do_fsyncdir(
+        &self,
+        cx: &Context<'_>,
+        fh: FileHandle,
+        datasync: bool,
+    ) -> Result<()> {
         let handle = self.handles.get(fh)?;
-        let Object::Directory { file, .. } = &handle.object else { return Ok(()) };
+        let Object::Directory { file, .. } = &handle.object else {
+            return Ok(());
+        };
         Ok(cx.block_in_place(|| {
-            if datasync { nix::unistd::fdatasync(file.as_fd()) } else { nix::unistd::fsync(file.as_fd()) }
+            if datasync {
+                nix::unistd::fdatasync(file.as_fd())
+            } else {
+                nix::unistd::fsync(file.as_fd())
+            }
         })?)
     }
 
     pub(super) fn do_syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {
-        let Node::Host(inode) = self.node(node)? else { return Ok(()) };
+        let Node::Host(inode) = self.node(node)? else {
+            return Ok(());
+        };
         if !inode.is_dir() && inode.kind != libc::S_IFREG {
             return Ok(());
         }
         let file = self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
         Ok(cx.block_in_place(|| nix::unistd::syncfs(&file))?)
-    }
-
-    /// LOOKUP of `..`, for NFS export: the directory above `inode`, the root for the root and for what was moved out
-    /// of the tree.
-    pub(super) fn parent_of(&self, inode: &Arc<Inode>) -> Result<Entry> {
-        let root = |fs: &PassthroughFs| Ok(fs.entry(&fs.root, &stat::of(&*fs.fd(&fs.root)?)?));
-        if inode.node == NodeId::ROOT {
-            return root(self);
-        }
-        let parent = self.descriptors.open_held(&*self.fd(inode)?, "..")?;
-        let mut above = parent.try_clone()?;
-        loop {
-            let here = stat::of(&above)?;
-            if super::inode::Key::of(&here) == self.root.key {
-                break;
-            }
-            let next = self.descriptors.open_held(&above, "..")?;
-            if super::inode::Key::of(&stat::of(&next)?) == super::inode::Key::of(&here) {
-                return Err(Errno::ESTALE);
-            }
-            above = next;
-        }
-        let found = stat::of(&parent)?;
-        if super::inode::Key::of(&found) == self.root.key {
-            return root(self);
-        }
-        let inode = self.intern(parent, &found, None)?;
-        Ok(self.entry(&inode, &found))
     }
 }
 

@@ -72,7 +72,9 @@ impl Handle {
     /// The host's open file if it can be written to.
     pub fn writable(&self) -> Option<&Arc<File>> {
         match &self.object {
-            Object::File { file, flags, .. } if flags & libc::O_ACCMODE != libc::O_RDONLY => Some(file),
+            Object::File { file, flags, .. } if flags & libc::O_ACCMODE != libc::O_RDONLY => {
+                Some(file)
+            }
             _ => None,
         }
     }
@@ -94,7 +96,11 @@ pub struct Handles {
 impl Handles {
     /// Nothing is open.
     pub fn new() -> Handles {
-        Handles { shards: Default::default(), next: AtomicUsize::new(0), open: AtomicUsize::new(0) }
+        Handles {
+            shards: Default::default(),
+            next: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+        }
     }
 
     /// Adds `handle`.
@@ -109,7 +115,9 @@ impl Handles {
         *place = Some(Arc::new(handle));
         self.open.fetch_add(1, Ordering::Relaxed);
         FileHandle(
-            index as u64 | u64::from(slot) << SHARD_BITS | u64::from(*generation) << (SHARD_BITS + INDEX_BITS),
+            index as u64
+                | u64::from(slot) << SHARD_BITS
+                | u64::from(*generation) << (SHARD_BITS + INDEX_BITS),
         )
     }
 

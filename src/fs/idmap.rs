@@ -51,7 +51,10 @@ impl Ids {
     /// # Errors
     /// See [`ExtentError`].
     pub fn new(extents: impl IntoIterator<Item = Extent>) -> Result<Ids, ExtentError> {
-        let mut by_inside: Box<[Extent]> = extents.into_iter().filter(|extent| extent.count > 0).collect();
+        let mut by_inside: Box<[Extent]> = extents
+            .into_iter()
+            .filter(|extent| extent.count > 0)
+            .collect();
         for &extent in &by_inside {
             let last = u64::from(extent.inside.max(extent.outside)) + u64::from(extent.count) - 1;
             if last >= u64::from(u32::MAX) {
@@ -62,11 +65,17 @@ impl Ids {
         by_inside.sort_unstable_by_key(|extent| extent.inside);
         by_outside.sort_unstable_by_key(|extent| extent.outside);
         for (sorted, start) in [(&by_inside, inside as Start), (&by_outside, outside)] {
-            if let Some(pair) = sorted.windows(2).find(|pair| start(&pair[1]) - start(&pair[0]) < pair[0].count) {
+            if let Some(pair) = sorted
+                .windows(2)
+                .find(|pair| start(&pair[1]) - start(&pair[0]) < pair[0].count)
+            {
                 return Err(ExtentError::Overlap(pair[0], pair[1]));
             }
         }
-        Ok(Ids(Some(Extents { by_inside, by_outside })))
+        Ok(Ids(Some(Extents {
+            by_inside,
+            by_outside,
+        })))
     }
 
     /// Whether nothing is changed.
@@ -125,15 +134,27 @@ pub struct IdMap {
 
 impl IdMap {
     /// Every id is presented as it is.
-    pub const IDENTITY: IdMap = IdMap { uids: Ids::IDENTITY, gids: Ids::IDENTITY };
+    pub const IDENTITY: IdMap = IdMap {
+        uids: Ids::IDENTITY,
+        gids: Ids::IDENTITY,
+    };
 
     /// The mappings that the extents describe; no extent at all leaves the ids of that kind as they are.
     ///
     /// # Errors
     /// See [`ExtentError`].
     pub fn new(uids: Vec<Extent>, gids: Vec<Extent>) -> Result<IdMap, ExtentError> {
-        let ids = |extents: Vec<Extent>| if extents.is_empty() { Ok(Ids::IDENTITY) } else { Ids::new(extents) };
-        Ok(IdMap { uids: ids(uids)?, gids: ids(gids)? })
+        let ids = |extents: Vec<Extent>| {
+            if extents.is_empty() {
+                Ok(Ids::IDENTITY)
+            } else {
+                Ids::new(extents)
+            }
+        };
+        Ok(IdMap {
+            uids: ids(uids)?,
+            gids: ids(gids)?,
+        })
     }
 }
 
@@ -148,7 +169,11 @@ mod tests {
         sizes
             .iter()
             .map(|&(gap, other, count)| {
-                let extent = Extent { inside: inside + gap, outside: outside + other, count };
+                let extent = Extent {
+                    inside: inside + gap,
+                    outside: outside + other,
+                    count,
+                };
                 inside = extent.inside + count;
                 outside = extent.outside + count;
                 extent
@@ -180,20 +205,40 @@ mod tests {
 
     #[test]
     fn the_largest_ids_do_not_overflow() {
-        let whole = Extent { inside: 0, outside: 0, count: u32::MAX };
+        let whole = Extent {
+            inside: 0,
+            outside: 0,
+            count: u32::MAX,
+        };
         let ids = Ids::new([whole]).unwrap();
         assert_eq!(ids.present(UNMAPPED), UNMAPPED);
         assert_eq!(ids.host(u32::MAX), None);
-        let beyond = Extent { inside: 1, outside: 0, count: u32::MAX };
+        let beyond = Extent {
+            inside: 1,
+            outside: 0,
+            count: u32::MAX,
+        };
         assert_eq!(Ids::new([beyond]), Err(ExtentError::Range(beyond)));
         assert_eq!(Ids::IDENTITY.host(u32::MAX), None);
     }
 
     #[test]
     fn overlapping_extents_are_refused() {
-        let a = Extent { inside: 0, outside: 1000, count: 10 };
-        let b = Extent { inside: 9, outside: 2000, count: 1 };
-        let c = Extent { inside: 10, outside: 1005, count: 1 };
+        let a = Extent {
+            inside: 0,
+            outside: 1000,
+            count: 10,
+        };
+        let b = Extent {
+            inside: 9,
+            outside: 2000,
+            count: 1,
+        };
+        let c = Extent {
+            inside: 10,
+            outside: 1005,
+            count: 1,
+        };
         assert_eq!(Ids::new([b, a]), Err(ExtentError::Overlap(a, b)));
         assert_eq!(Ids::new([c, a]), Err(ExtentError::Overlap(a, c)));
     }

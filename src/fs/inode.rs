@@ -27,7 +27,11 @@ pub struct Key {
 impl Key {
     /// The key of the inode `stat` is about.
     pub fn of(stat: &Stat) -> Key {
-        Key { mount: stat.mount(), dev: stat.dev(), ino: stat.ino() }
+        Key {
+            mount: stat.mount(),
+            dev: stat.dev(),
+            ino: stat.ino(),
+        }
     }
 }
 
@@ -42,7 +46,10 @@ impl HeldFd {
     /// Counts `fd` in `count` until it is closed.
     pub fn new(fd: OwnedFd, count: &Arc<AtomicUsize>) -> Arc<HeldFd> {
         count.fetch_add(1, Ordering::Relaxed);
-        Arc::new(HeldFd { fd, count: Arc::clone(count) })
+        Arc::new(HeldFd {
+            fd,
+            count: Arc::clone(count),
+        })
     }
 }
 
@@ -78,7 +85,11 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// What `stat` says.
     pub fn of(stat: &Stat) -> Fingerprint {
-        Fingerprint { size: stat.size(), modified: stat.modified(), changed: stat.changed() }
+        Fingerprint {
+            size: stat.size(),
+            modified: stat.modified(),
+            changed: stat.changed(),
+        }
     }
 }
 

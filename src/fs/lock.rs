@@ -52,7 +52,10 @@ impl Owner {
     }
 
     fn overlaps(&self, start: u64, end: u64) -> bool {
-        self.ranges.lock().iter().any(|range| range.0 <= end && start <= range.1)
+        self.ranges
+            .lock()
+            .iter()
+            .any(|range| range.0 <= end && start <= range.1)
     }
 }
 
@@ -88,7 +91,9 @@ impl Locks {
             return;
         }
         let mut inodes = self.inodes.lock();
-        let Some(owners) = inodes.get_mut(&node) else { return };
+        let Some(owners) = inodes.get_mut(&node) else {
+            return;
+        };
         let removed = owners.remove(&owner);
         if owners.is_empty() {
             inodes.remove(&node);
@@ -102,8 +107,14 @@ impl Locks {
     /// The process of ours, other than `owner`, that holds a lock in the range.
     fn holder(&self, node: NodeId, owner: u64, start: u64, end: u64) -> Option<u32> {
         let inodes = self.inodes.lock();
-        let others = inodes.get(&node)?.iter().filter(|(other, _)| **other != owner);
-        others.map(|(_, other)| other).find(|other| other.overlaps(start, end)).map(|other| other.pid)
+        let others = inodes
+            .get(&node)?
+            .iter()
+            .filter(|(other, _)| **other != owner);
+        others
+            .map(|(_, other)| other)
+            .find(|other| other.overlaps(start, end))
+            .map(|other| other.pid)
     }
 }
 
@@ -113,7 +124,10 @@ fn to_flock(lock: &fuse_file_lock) -> Result<libc::flock> {
     // The largest offset means "to the end, however far it moves".
     let len = match i64::try_from(lock.end) {
         Ok(i64::MAX) | Err(_) => 0,
-        Ok(end) => end.checked_sub(start).and_then(|len| len.checked_add(1)).ok_or(Errno::EINVAL)?,
+        Ok(end) => end
+            .checked_sub(start)
+            .and_then(|len| len.checked_add(1))
+            .ok_or(Errno::EINVAL)?,
     };
     Ok(libc::flock {
         l_type: lock.r#type as libc::c_short,
@@ -136,14 +150,24 @@ impl PassthroughFs {
             Access::ReadOnly => read_only()?,
             Access::ReadWrite => {
                 // A running program or a read-only mount cannot be opened for writing, but locked for reading.
-                self.open_host(inode, OFlag::O_RDWR | OFlag::O_NONBLOCK).or_else(|_| read_only())?
+                self.open_host(inode, OFlag::O_RDWR | OFlag::O_NONBLOCK)
+                    .or_else(|_| read_only())?
             }
         };
-        let owner = Owner { file: fd.into(), pid: lock.lock.pid, ranges: Mutex::default() };
+        let owner = Owner {
+            file: fd.into(),
+            pid: lock.lock.pid,
+            ranges: Mutex::default(),
+        };
         Ok(self.locks.insert(node, lock.owner, owner))
     }
 
-    pub(super) fn do_getlk(&self, node: NodeId, fh: FileHandle, lock: &LockRequest) -> Result<fuse_file_lock> {
+    pub(super) fn do_getlk(
+        &self,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<fuse_file_lock> {
         let handle = self.handles.get(fh)?;
         let mut flock = to_flock(&lock.lock)?;
         let known = self.locks.get(node, lock.owner);
@@ -153,7 +177,10 @@ impl PassthroughFs {
             None => fcntl(handle.file()?, FcntlArg::F_OFD_GETLK(&mut flock))?,
         };
         if i32::from(flock.l_type) == libc::F_UNLCK {
-            return Ok(fuse_file_lock { r#type: libc::F_UNLCK as u32, ..lock.lock });
+            return Ok(fuse_file_lock {
+                r#type: libc::F_UNLCK as u32,
+                ..lock.lock
+            });
         }
         let start = u64::try_from(flock.l_start).map_err(|_| Errno::EIO)?;
         let end = match flock.l_len {
@@ -165,10 +192,21 @@ impl PassthroughFs {
             // A lock of an open file description, maybe one of ours.
             Err(_) => self.locks.holder(node, lock.owner, start, end).unwrap_or(0),
         };
-        Ok(fuse_file_lock { start, end, r#type: flock.l_type as u32, pid })
+        Ok(fuse_file_lock {
+            start,
+            end,
+            r#type: flock.l_type as u32,
+            pid,
+        })
     }
 
-    pub(super) fn do_setlk(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, lock: &LockRequest) -> Result<()> {
+    pub(super) fn do_setlk(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<()> {
         let handle = self.handles.get(fh)?;
         if lock.flock {
             return flock(cx, handle.file()?, lock);
@@ -182,7 +220,9 @@ impl PassthroughFs {
         let locked = fcntl(&owner.file, FcntlArg::F_OFD_SETLK(&flock)).map_err(Errno::from);
         match locked {
             Err(Errno::EAGAIN | Errno::EACCES) if lock.wait => {
-                waiting(cx, || Ok(fcntl(&owner.file, FcntlArg::F_OFD_SETLKW(&flock)).map(drop)?))?;
+                waiting(cx, || {
+                    Ok(fcntl(&owner.file, FcntlArg::F_OFD_SETLKW(&flock)).map(drop)?)
+                })?;
             }
             result => drop(result?),
         }
@@ -200,7 +240,9 @@ fn flock(cx: &Context<'_>, file: &File, lock: &LockRequest) -> Result<()> {
         _ => return Err(Errno::EINVAL),
     };
     match file::flock(file.as_fd(), operation | libc::LOCK_NB).map_err(Errno::from) {
-        Err(Errno::EAGAIN) if lock.wait => waiting(cx, || Ok(file::flock(file.as_fd(), operation)?)),
+        Err(Errno::EAGAIN) if lock.wait => {
+            waiting(cx, || Ok(file::flock(file.as_fd(), operation)?))
+        }
         result => result,
     }
 }

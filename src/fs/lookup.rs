@@ -74,7 +74,10 @@ impl PassthroughFs {
     pub(super) fn do_lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
         let inode = match self.node(parent)? {
             Node::Synthetic(index) => {
-                let child = self.overlay.in_synthetic(index, name).ok_or(Errno::ENOENT)?;
+                let child = self
+                    .overlay
+                    .in_synthetic(index, name)
+                    .ok_or(Errno::ENOENT)?;
                 return Ok(self.overlay.entry(child));
             }
             Node::Host(inode) => inode,
@@ -105,7 +108,13 @@ impl PassthroughFs {
     /// The answer that hands out `inode`.
     pub(super) fn entry(&self, inode: &Inode, stat: &Stat) -> Entry {
         let ttl = self.ttl(inode);
-        Entry { node: inode.node, generation: 0, attr: self.attr(stat), entry_ttl: ttl, attr_ttl: ttl }
+        Entry {
+            node: inode.node,
+            generation: 0,
+            attr: self.attr(stat),
+            entry_ttl: ttl,
+            attr_ttl: ttl,
+        }
     }
 
     /// Looks up `name` in `parent`, whose descriptor is `dir`, and counts it.
@@ -155,12 +164,24 @@ impl PassthroughFs {
                 }
             }
             let mount = self.mount_of(&fd, stat)?;
-            let place = place.filter(|_| !mount.has_handles()).map(|(parent, name)| {
-                Box::new(Place { parent: Arc::clone(parent), name: name.into() })
-            });
+            let place = place
+                .filter(|_| !mount.has_handles())
+                .map(|(parent, name)| {
+                    Box::new(Place {
+                        parent: Arc::clone(parent),
+                        name: name.into(),
+                    })
+                });
             let held = self.descriptors.hold(fd);
-            let ways = Ways { fd: Some(Arc::clone(&held)), place, ..Ways::default() };
-            match self.table.insert(&key, expected, |node| new_inode(node, stat, mount, 0, ways)) {
+            let ways = Ways {
+                fd: Some(Arc::clone(&held)),
+                place,
+                ..Ways::default()
+            };
+            match self
+                .table
+                .insert(&key, expected, |node| new_inode(node, stat, mount, 0, ways))
+            {
                 Ok(inode) => {
                     drop(held);
                     self.descriptors.enroll(&inode);

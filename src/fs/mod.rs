@@ -61,8 +61,8 @@ pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
 pub use policy::{Access, CachePolicy, Error, Options, Synthetic, SyntheticKind};
 
 use crate::engine::{
-    Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest, LockRequest, NodeId,
-    Opened, Payload, ReadRequest, Result, SetAttr, Statx, WriteRequest,
+    Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
+    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, Statx, WriteRequest,
 };
 use crate::sys::stat;
 use descriptors::Descriptors;
@@ -106,7 +106,14 @@ impl PassthroughFs {
     /// # Errors
     /// See [`Error`].
     pub fn new(options: Options) -> std::result::Result<PassthroughFs, Error> {
-        let Options { root, access, id_map, synthetic, cache, descriptor_budget } = options;
+        let Options {
+            root,
+            access,
+            id_map,
+            synthetic,
+            cache,
+            descriptor_budget,
+        } = options;
         let descriptors = Descriptors::new(descriptor_budget).map_err(Error::Proc)?;
         let stat = stat::of(&root).map_err(Error::Root)?;
         if stat.kind() != libc::S_IFDIR {
@@ -130,14 +137,26 @@ impl PassthroughFs {
                 continue;
             }
             let mount = mount(&parent.fd, &stat).map_err(Error::Root)?;
-            let ways = Ways { fd: Some(descriptors.hold(parent.fd)), ..Ways::default() };
+            let ways = Ways {
+                fd: Some(descriptors.hold(parent.fd)),
+                ..Ways::default()
+            };
             // The lookup that is counted here is never forgotten: the directory keeps its entries.
             let make = |node| lookup::new_inode(node, &stat, mount, number, ways);
             let _ = table.insert(&inode::Key::of(&stat), None, make);
         }
         let mount = mount(&root, &stat).map_err(Error::Root)?;
-        let ways = Ways { fd: Some(descriptors.hold(root)), ..Ways::default() };
-        let root = Arc::new(lookup::new_inode(NodeId::ROOT, &stat, mount, root_overlay, ways));
+        let ways = Ways {
+            fd: Some(descriptors.hold(root)),
+            ..Ways::default()
+        };
+        let root = Arc::new(lookup::new_inode(
+            NodeId::ROOT,
+            &stat,
+            mount,
+            root_overlay,
+            ways,
+        ));
         Ok(PassthroughFs {
             root,
             table,
@@ -202,7 +221,12 @@ impl FileSystem for PassthroughFs {
         self.do_forget(node, lookups);
     }
 
-    fn getattr(&self, _cx: &Context<'_>, node: NodeId, fh: Option<FileHandle>) -> Result<Attributes> {
+    fn getattr(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+    ) -> Result<Attributes> {
         self.do_getattr(node, fh)
     }
 
@@ -242,11 +266,23 @@ impl FileSystem for PassthroughFs {
         self.do_symlink(cx, parent, name, target, creation)
     }
 
-    fn mknod(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr, creation: &Creation<'_>) -> Result<Entry> {
+    fn mknod(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
         self.do_mknod(cx, parent, name, creation)
     }
 
-    fn mkdir(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr, creation: &Creation<'_>) -> Result<Entry> {
+    fn mkdir(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
         self.do_mkdir(cx, parent, name, creation)
     }
 
@@ -272,7 +308,13 @@ impl FileSystem for PassthroughFs {
         self.do_link(node, parent, name)
     }
 
-    fn open(&self, _cx: &Context<'_>, node: NodeId, flags: u32, kill_suidgid: bool) -> Result<Opened> {
+    fn open(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
         self.do_open(node, flags, kill_suidgid)
     }
 
@@ -297,7 +339,13 @@ impl FileSystem for PassthroughFs {
         self.do_tmpfile(cx, parent, flags, creation)
     }
 
-    fn read(&self, _cx: &Context<'_>, _node: NodeId, fh: FileHandle, read: &ReadRequest) -> Result<Data> {
+    fn read(
+        &self,
+        _cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        read: &ReadRequest,
+    ) -> Result<Data> {
         self.do_read(fh, read)
     }
 
@@ -354,7 +402,13 @@ impl FileSystem for PassthroughFs {
         self.do_releasedir(fh);
     }
 
-    fn fsyncdir(&self, cx: &Context<'_>, _node: NodeId, fh: FileHandle, datasync: bool) -> Result<()> {
+    fn fsyncdir(
+        &self,
+        cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        datasync: bool,
+    ) -> Result<()> {
         self.do_fsyncdir(cx, fh, datasync)
     }
 
@@ -378,7 +432,13 @@ impl FileSystem for PassthroughFs {
         self.do_setxattr(node, name, value, flags, kill_sgid)
     }
 
-    fn getxattr(&self, _cx: &Context<'_>, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
+    fn getxattr(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        name: &CStr,
+        out: &mut [u8],
+    ) -> Result<usize> {
         self.do_getxattr(node, name, out)
     }
 
@@ -400,7 +460,13 @@ impl FileSystem for PassthroughFs {
         self.do_getlk(node, fh, lock)
     }
 
-    fn setlk(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, lock: &LockRequest) -> Result<()> {
+    fn setlk(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<()> {
         self.do_setlk(cx, node, fh, lock)
     }
 

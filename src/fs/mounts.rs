@@ -31,12 +31,14 @@ impl Nature {
         match magic {
             // proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, configfs, bpf, selinuxfs, smackfs,
             // efivarfs, devpts, binfmt_misc, pstore, mqueue, nsfs, resctrl, rdtgroup, fusectl, openprom, autofs
-            0x9fa0 | 0x6265_6572 | 0x0027_e0eb | 0x6367_7270 | 0x6462_6720 | 0x7472_6163 | 0x7363_6673
-            | 0x6265_6570 | 0xcafe_4a11 | 0xf97c_ff8c | 0x4341_5d53 | 0xde5e_81e4 | 0x1cd1 | 0x4249_4e4d
-            | 0x6165_676c | 0x1980_0202 | 0x6e73_6673 | 0x0765_5821 | 0x6573_5543 | 0x9fa1 | 0x0187 => Nature::Pseudo,
+            0x9fa0 | 0x6265_6572 | 0x0027_e0eb | 0x6367_7270 | 0x6462_6720 | 0x7472_6163
+            | 0x7363_6673 | 0x6265_6570 | 0xcafe_4a11 | 0xf97c_ff8c | 0x4341_5d53 | 0xde5e_81e4
+            | 0x1cd1 | 0x4249_4e4d | 0x6165_676c | 0x1980_0202 | 0x6e73_6673 | 0x0765_5821
+            | 0x6573_5543 | 0x9fa1 | 0x0187 => Nature::Pseudo,
             // nfs, cifs, smb2, smb, fuse, 9p, ceph, afs, coda, ncp, gfs2, ocfs2, lustre
-            0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b | 0x6573_5546 | 0x0102_1997 | 0x00c3_6400 | 0x5346_414f
-            | 0x6b41_4653 | 0x7375_7245 | 0x564c | 0x0116_1970 | 0x7461_636f | 0x0bd0_0bd0 => Nature::Remote,
+            0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b | 0x6573_5546 | 0x0102_1997
+            | 0x00c3_6400 | 0x5346_414f | 0x6b41_4653 | 0x7375_7245 | 0x564c | 0x0116_1970
+            | 0x7461_636f | 0x0bd0_0bd0 => Nature::Remote,
             _ => Nature::Local,
         }
     }
@@ -70,7 +72,12 @@ impl Mount {
 
     /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened
     /// without side effects; the next one does it then.
-    fn probe(&self, fd: &OwnedFd, stat: &Stat, reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>) {
+    fn probe(
+        &self,
+        fd: &OwnedFd,
+        stat: &Stat,
+        reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
+    ) {
         if self.anchor.get().is_some() {
             return;
         }
@@ -85,7 +92,11 @@ impl Mount {
             handle.open(&anchor, libc::O_PATH | libc::O_NOFOLLOW).ok()?;
             Some(anchor)
         };
-        let anchor = if self.nature == Nature::Local { anchor() } else { None };
+        let anchor = if self.nature == Nature::Local {
+            anchor()
+        } else {
+            None
+        };
         let _ = self.anchor.set(anchor);
     }
 }
@@ -114,7 +125,10 @@ impl Mounts {
                 mounts.retain(|_, mount| mount.strong_count() > 0);
                 let known = mounts.get(&stat.mount()).and_then(Weak::upgrade);
                 known.unwrap_or_else(|| {
-                    let mount = Arc::new(Mount { nature, anchor: OnceLock::new() });
+                    let mount = Arc::new(Mount {
+                        nature,
+                        anchor: OnceLock::new(),
+                    });
                     mounts.insert(stat.mount(), Arc::downgrade(&mount));
                     mount
                 })

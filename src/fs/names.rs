@@ -7,10 +7,10 @@ use nix::errno::Errno as Sys;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
+use super::PassthroughFs;
 use super::creds::{Maker, acting_as};
 use super::inode::{HeldFd, Inode, Key, Place};
 use super::lookup::check_name;
-use super::PassthroughFs;
 use crate::engine::{Context, Entry, Errno, NodeId, Result};
 use crate::sys::stat::{self, Automount};
 
@@ -34,7 +34,9 @@ impl PassthroughFs {
     /// The known inode `name` in `parent`.
     fn known(&self, dir: &HeldFd, name: &OsStr) -> Option<Arc<Inode>> {
         let found = stat::at(dir, name, Automount::Leave).ok()?;
-        self.table.peek(&Key::of(&found)).filter(|inode| inode.resembles(&found))
+        self.table
+            .peek(&Key::of(&found))
+            .filter(|inode| inode.resembles(&found))
     }
 
     /// Gets hold of the inode `name` in `parent`, in case it cannot be found any more without that name. As long as
@@ -62,20 +64,31 @@ impl PassthroughFs {
         if let Some(Leaving { inode, fd }) = leaving {
             let mut ways = inode.ways.lock();
             if !inode.mount.has_handles() {
-                ways.place = Some(Box::new(Place { parent: Arc::clone(parent), name: name.into() }));
+                ways.place = Some(Box::new(Place {
+                    parent: Arc::clone(parent),
+                    name: name.into(),
+                }));
             }
             drop(ways);
             drop(fd);
         }
     }
 
-    pub(super) fn do_unlink(&self, parent: NodeId, name: &OsStr, flags: UnlinkatFlags) -> Result<()> {
+    pub(super) fn do_unlink(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        flags: UnlinkatFlags,
+    ) -> Result<()> {
         let parent = self.dir_of(parent, name)?;
         let dir = self.fd(&parent)?;
-        if matches!(flags, UnlinkatFlags::RemoveDir) && !self.overlay.is_empty() {
-            if self.known(&dir, name).is_some_and(|inode| inode.overlay != 0) {
-                return Err(Errno::ENOTEMPTY);
-            }
+        if matches!(flags, UnlinkatFlags::RemoveDir)
+            && !self.overlay.is_empty()
+            && self
+                .known(&dir, name)
+                .is_some_and(|inode| inode.overlay != 0)
+        {
+            return Err(Errno::ENOTEMPTY);
         }
         let leaving = self.before_leaving(&parent, &dir, name);
         unlinkat(&*dir, name, flags)?;
@@ -96,7 +109,10 @@ impl PassthroughFs {
         let moving = self.before_leaving(&old_parent, &old_dir, from.1);
         let replaced = self.before_leaving(&new_parent, &new_dir, to.1);
         let rename = || Ok(renameat2(&*old_dir, from.1, &*new_dir, to.1, flags)?);
-        match self.whiteout_maker(cx).filter(|_| flags.contains(RenameFlags::RENAME_WHITEOUT)) {
+        match self
+            .whiteout_maker(cx)
+            .filter(|_| flags.contains(RenameFlags::RENAME_WHITEOUT))
+        {
             Some(maker) => acting_as(&maker, rename)?,
             None => rename()?,
         }
@@ -131,7 +147,10 @@ impl PassthroughFs {
         {
             let mut ways = inode.ways.lock();
             if !inode.mount.has_handles() && ways.place.is_none() {
-                ways.place = Some(Box::new(Place { parent, name: name.into() }));
+                ways.place = Some(Box::new(Place {
+                    parent,
+                    name: name.into(),
+                }));
             }
         }
         let stat = stat::of(&*fd)?;

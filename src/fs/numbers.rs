@@ -18,12 +18,19 @@ pub struct Numbers {
 impl Numbers {
     /// For a tree whose root is on device `root`.
     pub fn new(root: u64) -> Numbers {
-        Numbers { root, devices: RwLock::new(vec![(root, 0)]) }
+        Numbers {
+            root,
+            devices: RwLock::new(vec![(root, 0)]),
+        }
     }
 
     /// The presented number of the inode `ino` of device `dev`.
     pub fn present(&self, dev: u64, ino: u64) -> u64 {
-        if dev == self.root { ino } else { ino ^ u64::from(self.salt(dev)) << 48 }
+        if dev == self.root {
+            ino
+        } else {
+            ino ^ u64::from(self.salt(dev)) << 48
+        }
     }
 
     /// The number of the synthetic inode `index`.
@@ -32,7 +39,12 @@ impl Numbers {
     }
 
     fn salt(&self, dev: u64) -> u16 {
-        let find = |devices: &[(u64, u16)]| devices.iter().find(|known| known.0 == dev).map(|known| known.1);
+        let find = |devices: &[(u64, u16)]| {
+            devices
+                .iter()
+                .find(|known| known.0 == dev)
+                .map(|known| known.1)
+        };
         if let Some(salt) = find(&self.devices.read()) {
             return salt;
         }
@@ -43,7 +55,10 @@ impl Numbers {
         let taken = |salt: u16| salt == SYNTHETIC || devices.iter().any(|known| known.1 == salt);
         let first = (dev.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16;
         // With more devices than salts some share one.
-        let salt = (0..u16::MAX).map(|step| first.wrapping_add(step)).find(|&salt| !taken(salt)).unwrap_or(first);
+        let salt = (0..u16::MAX)
+            .map(|step| first.wrapping_add(step))
+            .find(|&salt| !taken(salt))
+            .unwrap_or(first);
         devices.push((dev, salt));
         salt
     }
@@ -58,7 +73,9 @@ mod tests {
     #[test]
     fn devices_do_not_share_numbers() {
         let numbers = Numbers::new(8 << 32);
-        let all: HashSet<u64> = (0..5000).map(|minor| numbers.present(8 << 32 | minor, 2)).collect();
+        let all: HashSet<u64> = (0..5000)
+            .map(|minor| numbers.present(8 << 32 | minor, 2))
+            .collect();
         assert_eq!(all.len(), 5000);
         assert_eq!(numbers.present(8 << 32, 2), 2);
         assert!(!all.contains(&Numbers::synthetic(2)));

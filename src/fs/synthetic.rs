@@ -63,9 +63,15 @@ struct HostParents {
 impl HostParents {
     /// The place of the directory `fd` in the list, at its end if it is new.
     fn index(&mut self, fd: OwnedFd) -> std::io::Result<usize> {
-        let index = *self.known.entry(Key::of(&stat::of(&fd)?)).or_insert(self.list.len());
+        let index = *self
+            .known
+            .entry(Key::of(&stat::of(&fd)?))
+            .or_insert(self.list.len());
         if index == self.list.len() {
-            self.list.push(HostParent { fd, names: Names::new() });
+            self.list.push(HostParent {
+                fd,
+                names: Names::new(),
+            });
         }
         Ok(index)
     }
@@ -83,7 +89,15 @@ fn open_dir(root: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Sys> {
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let path = path.strip_prefix("/").unwrap_or(path);
-    match openat2(root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, how) {
+    match openat2(
+        root,
+        if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        },
+        how,
+    ) {
         Ok(fd) => Ok(Some(fd)),
         Err(Sys::ENOENT | Sys::ENOTDIR | Sys::ELOOP) => Ok(None),
         Err(errno) => Err(errno),
@@ -107,10 +121,22 @@ fn names(path: &Path) -> Option<Vec<&OsStr>> {
 
 impl Overlay {
     /// The entries `wanted` in the view of `root`, and the host directories they are in, in the order of their numbers.
-    pub fn new(wanted: &[Synthetic], root: &OwnedFd, ids: &IdMap) -> Result<(Overlay, Vec<HostParent>), Error> {
-        let born = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    pub fn new(
+        wanted: &[Synthetic],
+        root: &OwnedFd,
+        ids: &IdMap,
+    ) -> Result<(Overlay, Vec<HostParent>), Error> {
+        let born = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let owner = (ids.uids.present(0), ids.gids.present(0));
-        let mut overlay = Overlay { nodes: Vec::new(), parents: Vec::new(), owner, born };
+        let mut overlay = Overlay {
+            nodes: Vec::new(),
+            parents: Vec::new(),
+            owner,
+            born,
+        };
         let mut parents = HostParents::default();
         // Shorter paths first, so that a path below another one finds it.
         let mut wanted: Vec<&Synthetic> = wanted.iter().collect();
@@ -118,7 +144,10 @@ impl Overlay {
         for synthetic in wanted {
             let path = &synthetic.path;
             let names = names(path).ok_or_else(|| Error::SyntheticPath(path.clone()))?;
-            let failed = |source: std::io::Error| Error::SyntheticParent { path: path.clone(), source };
+            let failed = |source: std::io::Error| Error::SyntheticParent {
+                path: path.clone(),
+                source,
+            };
             let fd = open_dir(root, Path::new("/")).map_err(|errno| failed(errno.into()))?;
             let fd = fd.ok_or_else(|| failed(Sys::ENOTDIR.into()))?;
             let mut cursor = Cursor::Host(parents.index(fd).map_err(failed)?);
@@ -137,22 +166,35 @@ impl Overlay {
                     cursor = Cursor::Synthetic(child);
                     continue;
                 }
-                if let (Cursor::Host(_), false) = (&cursor, last) {
-                    if let Some(fd) = open_dir(root, &prefix).map_err(|errno| failed(errno.into()))? {
-                        cursor = Cursor::Host(parents.index(fd).map_err(failed)?);
-                        continue;
-                    }
+                if let (Cursor::Host(_), false) = (&cursor, last)
+                    && let Some(fd) =
+                        open_dir(root, &prefix).map_err(|errno| failed(errno.into()))?
+                {
+                    cursor = Cursor::Host(parents.index(fd).map_err(failed)?);
+                    continue;
                 }
-                let kind = if last { synthetic.kind } else { SyntheticKind::Directory };
+                let kind = if last {
+                    synthetic.kind
+                } else {
+                    SyntheticKind::Directory
+                };
                 let parent = match cursor {
                     Cursor::Host(_) => None,
                     Cursor::Synthetic(index) => Some(index),
                 };
                 let child = overlay.nodes.len();
-                overlay.nodes.push(Node { kind, names: Names::new(), parent });
+                overlay.nodes.push(Node {
+                    kind,
+                    names: Names::new(),
+                    parent,
+                });
                 match cursor {
-                    Cursor::Host(index) => parents.list[index].names.push(((*name).to_owned(), child)),
-                    Cursor::Synthetic(index) => overlay.nodes[index].names.push(((*name).to_owned(), child)),
+                    Cursor::Host(index) => {
+                        parents.list[index].names.push(((*name).to_owned(), child))
+                    }
+                    Cursor::Synthetic(index) => {
+                        overlay.nodes[index].names.push(((*name).to_owned(), child))
+                    }
                 }
                 cursor = Cursor::Synthetic(child);
             }
@@ -210,7 +252,10 @@ impl Overlay {
     /// The attributes of `index`.
     pub fn attr(&self, index: usize) -> fuse_attr {
         let node = &self.nodes[index];
-        let directories = node.names.iter().filter(|(_, child)| self.nodes[*child].kind == SyntheticKind::Directory);
+        let directories = node
+            .names
+            .iter()
+            .filter(|(_, child)| self.nodes[*child].kind == SyntheticKind::Directory);
         let (mode, nlink) = match node.kind {
             SyntheticKind::Directory => (libc::S_IFDIR | 0o755, 2 + directories.count() as u32),
             SyntheticKind::File => (libc::S_IFREG | 0o644, 1),
@@ -232,7 +277,11 @@ impl Overlay {
     /// The answer to statx(2) for `index`.
     pub fn statx(&self, index: usize) -> fuse_statx {
         let attr = self.attr(index);
-        let time = fuse_sx_time { tv_sec: self.born as i64, tv_nsec: 0, __reserved: 0 };
+        let time = fuse_sx_time {
+            tv_sec: self.born as i64,
+            tv_nsec: 0,
+            __reserved: 0,
+        };
         fuse_statx {
             mask: libc::STATX_BASIC_STATS | libc::STATX_BTIME,
             blksize: attr.blksize,
@@ -267,5 +316,8 @@ impl Overlay {
 }
 
 fn find(names: &[(OsString, usize)], name: &OsStr) -> Option<usize> {
-    names.iter().find(|(known, _)| known == name).map(|(_, index)| *index)
+    names
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, index)| *index)
 }

@@ -81,8 +81,13 @@ impl Shard {
 impl Table {
     /// Knows nothing yet.
     pub fn new() -> Table {
-        let shards = (0..1 << SHARD_BITS).map(|_| Mutex::new(Shard::default())).collect();
-        Table { shards, hasher: RandomState::new() }
+        let shards = (0..1 << SHARD_BITS)
+            .map(|_| Mutex::new(Shard::default()))
+            .collect();
+        Table {
+            shards,
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard_of(&self, key: &Key) -> usize {
@@ -92,12 +97,20 @@ impl Table {
     /// The inode of `node`.
     pub fn get(&self, node: NodeId) -> Option<Arc<Inode>> {
         let address = Address::of(node);
-        self.shards[address.shard].lock().slot(&address)?.inode.clone()
+        self.shards[address.shard]
+            .lock()
+            .slot(&address)?
+            .inode
+            .clone()
     }
 
     /// The inode of `key`, without counting a lookup.
     pub fn peek(&self, key: &Key) -> Option<Arc<Inode>> {
-        self.shards[self.shard_of(key)].lock().by_key(key)?.inode.clone()
+        self.shards[self.shard_of(key)]
+            .lock()
+            .by_key(key)?
+            .inode
+            .clone()
     }
 
     /// Counts a lookup of the inode of `key` if `same` says that it is the one.
@@ -131,15 +144,26 @@ impl Table {
         let index = self.shard_of(key);
         let mut guard = self.shards[index].lock();
         let shard = &mut *guard;
-        let present = shard.by_key(key).and_then(|slot| slot.inode.as_ref()).map(|inode| inode.node);
+        let present = shard
+            .by_key(key)
+            .and_then(|slot| slot.inode.as_ref())
+            .map(|inode| inode.node);
         if present.is_some() && present != expected {
             return Err(make);
         }
         let slot = shard.free.pop().unwrap_or_else(|| {
-            shard.slots.push(Slot { generation: 1, lookups: 0, inode: None });
+            shard.slots.push(Slot {
+                generation: 1,
+                lookups: 0,
+                inode: None,
+            });
             (shard.slots.len() - 1) as u32
         });
-        let address = Address { shard: index, index: slot, generation: shard.slots[slot as usize].generation };
+        let address = Address {
+            shard: index,
+            index: slot,
+            generation: shard.slots[slot as usize].generation,
+        };
         let inode = Arc::new(make(address.node()));
         shard.keys.insert(*key, slot);
         shard.slots[slot as usize].lookups = 1;

@@ -15,7 +15,9 @@ use crate::sys::{file, stat, xattr};
 
 impl PassthroughFs {
     pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
-        let Node::Host(inode) = self.node(node)? else { return Err(Errno::ENODATA) };
+        let Node::Host(inode) = self.node(node)? else {
+            return Err(Errno::ENODATA);
+        };
         let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
         let is_acl = acl::is_acl(name);
         match xattr::get(proc, fd.as_fd(), name, out).map_err(Errno::from) {
@@ -56,12 +58,22 @@ impl PassthroughFs {
     }
 
     pub(super) fn do_listxattr(&self, node: NodeId, out: &mut [u8]) -> Result<usize> {
-        let Node::Host(inode) = self.node(node)? else { return Ok(0) };
-        Ok(xattr::list(self.descriptors.proc(), self.fd(&inode)?.as_fd(), out)?)
+        let Node::Host(inode) = self.node(node)? else {
+            return Ok(0);
+        };
+        Ok(xattr::list(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            out,
+        )?)
     }
 
     pub(super) fn do_removexattr(&self, node: NodeId, name: &CStr) -> Result<()> {
         let inode = self.host_to_change(node)?;
-        Ok(xattr::remove(self.descriptors.proc(), self.fd(&inode)?.as_fd(), name)?)
+        Ok(xattr::remove(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            name,
+        )?)
     }
 }

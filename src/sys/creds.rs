@@ -53,7 +53,11 @@ pub fn fsgid() -> u32 {
 pub fn set_groups(groups: &[u32]) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of `groups`, which outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Keeps the capabilities when the file system user id changes (`SECBIT_NO_SETUID_FIXUP`).
@@ -69,7 +73,11 @@ pub fn keep_capabilities() -> io::Result<()> {
     }
     // SAFETY: takes no pointers.
     let result = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// `struct __user_cap_header_struct`.
@@ -88,7 +96,10 @@ struct CapData {
     inheritable: u32,
 }
 
-const CAP_HEADER: CapHeader = CapHeader { version: 0x2008_0522, pid: 0 };
+const CAP_HEADER: CapHeader = CapHeader {
+    version: 0x2008_0522,
+    pid: 0,
+};
 
 /// Adds `capability` to the effective set or removes it; says whether it is in there now.
 ///
@@ -102,7 +113,10 @@ pub fn set_effective(capability: Capability, on: bool) -> io::Result<bool> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let (set, bit) = (&mut data[capability.0 as usize / 32], 1 << (capability.0 % 32));
+    let (set, bit) = (
+        &mut data[capability.0 as usize / 32],
+        1 << (capability.0 % 32),
+    );
     let on = on && set.permitted & bit != 0;
     if (set.effective & bit != 0) == on {
         return Ok(on);
@@ -111,5 +125,9 @@ pub fn set_effective(capability: Capability, on: bool) -> io::Result<bool> {
     let mut header = CAP_HEADER;
     // SAFETY: `header` and `data` have the layout of version 3 and outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(on) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(on)
+    }
 }

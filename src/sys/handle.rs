@@ -27,7 +27,11 @@ impl Handle {
     /// # Errors
     /// `EOPNOTSUPP` if the file system has none that can be opened again.
     pub fn of(fd: &impl AsFd) -> io::Result<Handle> {
-        let mut raw = RawHandle { len: MAX as u32, kind: 0, bytes: [0; MAX] };
+        let mut raw = RawHandle {
+            len: MAX as u32,
+            kind: 0,
+            bytes: [0; MAX],
+        };
         let mut mount = 0;
         // SAFETY: the path is NUL-terminated, `raw` has room for the `len` bytes it announces; all outlive the call.
         let result = unsafe {
@@ -44,7 +48,10 @@ impl Handle {
             return Err(io::Error::last_os_error());
         }
         let len = (raw.len as usize).min(MAX);
-        Ok(Handle { kind: raw.kind, bytes: raw.bytes[..len].into() })
+        Ok(Handle {
+            kind: raw.kind,
+            bytes: raw.bytes[..len].into(),
+        })
     }
 
     /// Opens the inode again, with the `O_*` flags `flags`. `mount` is any object of the mount it is on, not opened
@@ -53,7 +60,11 @@ impl Handle {
     /// # Errors
     /// `ESTALE` if the inode is gone, `EPERM` without `CAP_DAC_READ_SEARCH`.
     pub fn open(&self, mount: &impl AsFd, flags: i32) -> io::Result<OwnedFd> {
-        let mut raw = RawHandle { len: self.bytes.len() as u32, kind: self.kind, bytes: [0; MAX] };
+        let mut raw = RawHandle {
+            len: self.bytes.len() as u32,
+            kind: self.kind,
+            bytes: [0; MAX],
+        };
         raw.bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
         // SAFETY: `raw` holds the `len` bytes it announces and outlives the call.
         let fd = unsafe {

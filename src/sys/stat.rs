@@ -60,13 +60,21 @@ impl Stat {
     /// Id of the mount, 0 before Linux 5.8.
     #[must_use]
     pub fn mount(&self) -> u64 {
-        if self.0.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) == 0 { 0 } else { self.0.stx_mnt_id }
+        if self.0.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) == 0 {
+            0
+        } else {
+            self.0.stx_mnt_id
+        }
     }
 
     /// Birth time in nanoseconds since 1970, 0 if the file system has none.
     #[must_use]
     pub fn birth(&self) -> i64 {
-        if self.0.stx_mask & libc::STATX_BTIME == 0 { 0 } else { nanoseconds(&self.0.stx_btime) }
+        if self.0.stx_mask & libc::STATX_BTIME == 0 {
+            0
+        } else {
+            nanoseconds(&self.0.stx_btime)
+        }
     }
 
     /// Number of hard links.
@@ -96,14 +104,23 @@ impl Stat {
 
 /// Wraps around outside of the years 1678 to 2262, which is fine for comparing.
 fn nanoseconds(time: &libc::statx_timestamp) -> i64 {
-    time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(i64::from(time.tv_nsec))
+    time.tv_sec
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(i64::from(time.tv_nsec))
 }
 
 fn statx(dir: &impl AsFd, name: &std::ffi::CStr, flags: i32, mask: u32) -> io::Result<Stat> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `name` is NUL-terminated and `stat` has the size of `struct statx`; both outlive the call.
-    let result =
-        unsafe { libc::statx(dir.as_fd().as_raw_fd(), name.as_ptr(), flags, mask, stat.as_mut_ptr()) };
+    let result = unsafe {
+        libc::statx(
+            dir.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            flags,
+            mask,
+            stat.as_mut_ptr(),
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -124,7 +141,8 @@ pub fn of(fd: &impl AsFd) -> io::Result<Stat> {
 /// # Errors
 /// Those of statx(2).
 pub fn of_with(fd: &impl AsFd, flags: u32, mask: u32) -> io::Result<Stat> {
-    let sync = i32::try_from(flags).unwrap_or(0) & (libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC);
+    let sync =
+        i32::try_from(flags).unwrap_or(0) & (libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC);
     statx(fd, c"", libc::AT_EMPTY_PATH | sync, mask & !0x8000_0000)
 }
 
@@ -132,7 +150,11 @@ pub fn of_with(fd: &impl AsFd, flags: u32, mask: u32) -> io::Result<Stat> {
 ///
 /// # Errors
 /// Those of statx(2).
-pub fn at<P: NixPath + ?Sized>(dir: &impl AsFd, name: &P, automount: Automount) -> io::Result<Stat> {
+pub fn at<P: NixPath + ?Sized>(
+    dir: &impl AsFd,
+    name: &P,
+    automount: Automount,
+) -> io::Result<Stat> {
     let mut flags = libc::AT_SYMLINK_NOFOLLOW;
     if automount == Automount::Leave {
         flags |= libc::AT_NO_AUTOMOUNT;

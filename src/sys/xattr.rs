@@ -50,7 +50,10 @@ impl ProcPath {
 }
 
 /// Runs `new` unless the kernel lacks it, else `old`.
-fn either(new: impl FnOnce() -> libc::c_long, old: impl FnOnce() -> libc::c_long) -> io::Result<usize> {
+fn either(
+    new: impl FnOnce() -> libc::c_long,
+    old: impl FnOnce() -> libc::c_long,
+) -> io::Result<usize> {
     if HAS_XATTRAT.load(Ordering::Relaxed) {
         let result = new();
         if let Ok(len) = usize::try_from(result) {
@@ -70,10 +73,19 @@ fn either(new: impl FnOnce() -> libc::c_long, old: impl FnOnce() -> libc::c_long
 ///
 /// # Errors
 /// Those of getxattr(2).
-pub fn get(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]) -> io::Result<usize> {
+pub fn get(
+    proc: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    name: &CStr,
+    out: &mut [u8],
+) -> io::Result<usize> {
     let path = ProcPath::new(fd);
     let mut args = XattrArgs {
-        value: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
+        value: if out.is_empty() {
+            0
+        } else {
+            out.as_mut_ptr() as u64
+        },
         size: u32::try_from(out.len()).unwrap_or(u32::MAX),
         flags: 0,
     };
@@ -93,7 +105,9 @@ pub fn get(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]
         },
         || {
             // SAFETY: the strings are NUL-terminated, `pointer` and `len` are those of `out`; all outlive the call.
-            unsafe { libc::getxattr(path.path(), name.as_ptr(), pointer.cast(), len) as libc::c_long }
+            unsafe {
+                libc::getxattr(path.path(), name.as_ptr(), pointer.cast(), len) as libc::c_long
+            }
         },
     )
 }
@@ -102,7 +116,13 @@ pub fn get(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr, out: &mut [u8]
 ///
 /// # Errors
 /// Those of setxattr(2).
-pub fn set(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr, value: &[u8], flags: u32) -> io::Result<()> {
+pub fn set(
+    proc: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+    name: &CStr,
+    value: &[u8],
+    flags: u32,
+) -> io::Result<()> {
     let path = ProcPath::new(fd);
     let args = XattrArgs {
         value: value.as_ptr() as u64,
@@ -125,7 +145,13 @@ pub fn set(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr, value: &[u8], 
         || {
             // SAFETY: the strings are NUL-terminated, the pointer and the length are those of `value`.
             unsafe {
-                libc::setxattr(path.path(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags as i32) as libc::c_long
+                libc::setxattr(
+                    path.path(),
+                    name.as_ptr(),
+                    value.as_ptr().cast(),
+                    value.len(),
+                    flags as i32,
+                ) as libc::c_long
             }
         },
     )
@@ -142,7 +168,14 @@ pub fn list(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, out: &mut [u8]) -> io::Res
     either(
         // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
         || unsafe {
-            libc::syscall(SYS_LISTXATTRAT, proc.as_raw_fd(), path.name(), 0, pointer, len)
+            libc::syscall(
+                SYS_LISTXATTRAT,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
+                pointer,
+                len,
+            )
         },
         || {
             // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
@@ -160,7 +193,13 @@ pub fn remove(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, name: &CStr) -> io::Resu
     either(
         // SAFETY: the strings are NUL-terminated and outlive the call.
         || unsafe {
-            libc::syscall(SYS_REMOVEXATTRAT, proc.as_raw_fd(), path.name(), 0, name.as_ptr())
+            libc::syscall(
+                SYS_REMOVEXATTRAT,
+                proc.as_raw_fd(),
+                path.name(),
+                0,
+                name.as_ptr(),
+            )
         },
         || {
             // SAFETY: the strings are NUL-terminated and outlive the call.

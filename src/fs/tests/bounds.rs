@@ -33,20 +33,54 @@ fn walk_with_few_descriptors(served: &Served) {
     assert_eq!(served.fs.statistics().inodes as usize, DIRS * (FILES + 1));
     for (name, &node) in &known {
         let attr = served.fs.getattr(&served.cx(), node, None).unwrap().attr;
-        assert_eq!(attr.ino, fs::metadata(served.host(name)).unwrap().ino(), "{name}");
+        assert_eq!(
+            attr.ino,
+            fs::metadata(served.host(name)).unwrap().ino(),
+            "{name}"
+        );
         assert_eq!(served.node(name), node, "{name}: looked up again");
         served.fs.forget(node, 1);
     }
     // What was only known by name is found after its name, or that of its directory, has changed or gone.
     let (cx, name) = (served.cx(), |name: &'static str| OsStr::new(name));
-    served.fs.rename(&cx, (NodeId::ROOT, name("d0")), (NodeId::ROOT, name("moved")), 0).unwrap();
-    served.fs.rename(&cx, (known["d1"], name("f0")), (known["d2"], name("new")), 0).unwrap();
-    served.fs.rename(&cx, (known["d3"], name("f0")), (known["d3"], name("f1")), 0).unwrap();
+    served
+        .fs
+        .rename(
+            &cx,
+            (NodeId::ROOT, name("d0")),
+            (NodeId::ROOT, name("moved")),
+            0,
+        )
+        .unwrap();
+    served
+        .fs
+        .rename(
+            &cx,
+            (known["d1"], name("f0")),
+            (known["d2"], name("new")),
+            0,
+        )
+        .unwrap();
+    served
+        .fs
+        .rename(&cx, (known["d3"], name("f0")), (known["d3"], name("f1")), 0)
+        .unwrap();
     let exchange = libc::RENAME_EXCHANGE;
-    served.fs.rename(&cx, (known["d4"], name("f0")), (known["d5"], name("f1")), exchange).unwrap();
+    served
+        .fs
+        .rename(
+            &cx,
+            (known["d4"], name("f0")),
+            (known["d5"], name("f1")),
+            exchange,
+        )
+        .unwrap();
     served.fs.unlink(&cx, known["d6"], name("f0")).unwrap();
     for (name, &node) in &known {
-        let attr = served.fs.getattr(&cx, node, None).map(|attributes| attributes.attr);
+        let attr = served
+            .fs
+            .getattr(&cx, node, None)
+            .map(|attributes| attributes.attr);
         let gone = ["d3/f1", "d6/f0"].contains(&name.as_str());
         let links = attr.map(|attr| attr.nlink);
         assert_eq!(links.map(|links| links == 0), Ok(gone), "{name}");
@@ -94,15 +128,28 @@ fn sixteen_descriptors_are_enough_by_name() {
         fs::create_dir(dir.path().join(name)).unwrap();
     }
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={},index=off", path("lower"), path("upper"), path("work"));
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},index=off",
+        path("lower"),
+        path("upper"),
+        path("work")
+    );
     let merged = dir.path().join("merged");
-    if let Err(error) = mount(Some("test"), &merged, Some("overlay"), MsFlags::empty(), Some(&*options)) {
+    if let Err(error) = mount(
+        Some("test"),
+        &merged,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(&*options),
+    ) {
         eprintln!("skipped: cannot mount an overlay: {error}");
         return;
     }
     let served = Served::over(&merged, few);
-    assert!(!served.fs.root.mount.has_handles(), "overlay without nfs_export has no handles to open");
+    assert!(
+        !served.fs.root.mount.has_handles(),
+        "overlay without nfs_export has no handles to open"
+    );
     walk_with_few_descriptors(&served);
 }
 
@@ -111,7 +158,9 @@ fn a_reused_number_is_another_inode() {
     if not_root() {
         return;
     }
-    let served = Served::new(tempfile::tempdir().unwrap(), |options| options.descriptor_budget = Some(0));
+    let served = Served::new(tempfile::tempdir().unwrap(), |options| {
+        options.descriptor_budget = Some(0)
+    });
     fs::write(served.host("old"), "").unwrap();
     let old = served.lookup("old").unwrap();
     // Pushes out the descriptor of the first.
@@ -126,7 +175,10 @@ fn a_reused_number_is_another_inode() {
         assert_ne!(new.node, old.node);
         if new.attr.ino == old.attr.ino {
             let stale = served.fs.getattr(&served.cx(), old.node, None);
-            assert_eq!(stale.map(|attributes| attributes.attr.ino), Err(Errno::ESTALE));
+            assert_eq!(
+                stale.map(|attributes| attributes.attr.ino),
+                Err(Errno::ESTALE)
+            );
             return;
         }
     }
@@ -143,10 +195,23 @@ fn a_visited_mount_can_be_unmounted_when_it_is_forgotten() {
     fs::create_dir(served.host("sub")).unwrap();
     mount_tmpfs(&served.host("sub"));
     fs::write(served.host("sub/file"), "x").unwrap();
-    let (dir, file) = (served.lookup("sub").unwrap(), served.lookup("sub/file").unwrap());
+    let (dir, file) = (
+        served.lookup("sub").unwrap(),
+        served.lookup("sub/file").unwrap(),
+    );
     let inner = fs::metadata(served.host("sub")).unwrap();
-    assert_ne!(dir.attr.ino, inner.ino(), "numbers of another device are made different");
-    assert_eq!(served.fs.numbers.present(served.fs.root.key.dev, inner.ino()), inner.ino());
+    assert_ne!(
+        dir.attr.ino,
+        inner.ino(),
+        "numbers of another device are made different"
+    );
+    assert_eq!(
+        served
+            .fs
+            .numbers
+            .present(served.fs.root.key.dev, inner.ino()),
+        inner.ino()
+    );
     let unmount = || umount2(&served.host("sub"), MntFlags::empty());
     assert_eq!(unmount(), Err(nix::errno::Errno::EBUSY));
     served.fs.forget(dir.node, 1);
@@ -165,13 +230,21 @@ fn inode_numbers_are_the_same_in_every_session() {
     fs::create_dir(dir.path().join("sub")).unwrap();
     mount_tmpfs(&dir.path().join("sub"));
     fs::write(dir.path().join("sub/file"), "x").unwrap();
-    let number = || Served::over(dir.path(), |_| ()).lookup("sub/file").unwrap().attr.ino;
+    let number = || {
+        Served::over(dir.path(), |_| ())
+            .lookup("sub/file")
+            .unwrap()
+            .attr
+            .ino
+    };
     assert_eq!(number(), number());
 }
 
 #[test]
 fn lookups_and_forgets_of_many_threads_add_up() {
-    let served = Served::new(tempfile::tempdir().unwrap(), |options| options.descriptor_budget = Some(8));
+    let served = Served::new(tempfile::tempdir().unwrap(), |options| {
+        options.descriptor_budget = Some(8)
+    });
     for file in 0..20 {
         fs::write(served.host(&format!("f{file}")), "").unwrap();
     }
@@ -180,7 +253,9 @@ fn lookups_and_forgets_of_many_threads_add_up() {
             let served = &served;
             scope.spawn(move || {
                 for round in 0..2000 {
-                    let entry = served.lookup(&format!("f{}", (round * 7 + thread * 3) % 20)).unwrap();
+                    let entry = served
+                        .lookup(&format!("f{}", (round * 7 + thread * 3) % 20))
+                        .unwrap();
                     served.fs.getattr(&served.cx(), entry.node, None).unwrap();
                     served.fs.forget(entry.node, 1);
                 }

@@ -32,7 +32,10 @@ fn a_position_can_be_returned_to() {
     let read = |offset| {
         let mut buffer = [0; 400];
         let mut out = DirentWriter::new(&mut buffer);
-        served.fs.readdir(&cx, root, opened.fh, offset, &mut out).unwrap();
+        served
+            .fs
+            .readdir(&cx, root, opened.fh, offset, &mut out)
+            .unwrap();
         let len = out.len();
         let list = Dirents::new(&buffer[..len]).map(|dirent| (dirent.off, dirent.name.to_vec()));
         list.collect::<Vec<_>>()
@@ -56,7 +59,10 @@ fn entries_with_attributes_count_as_lookups() {
     loop {
         let mut buffer = [0; 1000];
         let mut out = DirentPlusWriter::new(&mut buffer);
-        served.fs.readdirplus(&cx, root, opened.fh, offset, &mut out).unwrap();
+        served
+            .fs
+            .readdirplus(&cx, root, opened.fh, offset, &mut out)
+            .unwrap();
         let len = out.len();
         if len == 0 {
             break;
@@ -72,7 +78,11 @@ fn entries_with_attributes_count_as_lookups() {
         }
     }
     assert_eq!(nodes.len(), 30);
-    assert_eq!(served.fs.statistics().inodes, 30, "what did not fit is not counted");
+    assert_eq!(
+        served.fs.statistics().inodes,
+        30,
+        "what did not fit is not counted"
+    );
     for node in nodes {
         served.fs.forget(node, 1);
     }

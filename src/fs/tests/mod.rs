@@ -37,12 +37,24 @@ fn private_mounts() {
 }
 
 fn mount_tmpfs(path: &Path) {
-    mount(Some("test"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(
+        Some("test"),
+        path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
 }
 
 fn open_root(path: &Path) -> OwnedFd {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    File::options().read(true).custom_flags(flags).open(path).unwrap().into()
+    File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .unwrap()
+        .into()
 }
 
 /// A file system over a temporary directory.
@@ -64,7 +76,12 @@ impl Served {
         let mut options = Options::new(open_root(path));
         change(&mut options);
         let fs = PassthroughFs::new(options).unwrap();
-        Served { fs, detached: Detached::new(), path: path.to_owned(), _dir: None }
+        Served {
+            fs,
+            detached: Detached::new(),
+            path: path.to_owned(),
+            _dir: None,
+        }
     }
 
     fn cx(&self) -> Context<'_> {
@@ -80,7 +97,9 @@ impl Served {
         let mut parent = NodeId::ROOT;
         let mut names = path.split('/').peekable();
         loop {
-            let entry = self.fs.lookup(&self.cx(), parent, OsStr::new(names.next().unwrap()))?;
+            let entry = self
+                .fs
+                .lookup(&self.cx(), parent, OsStr::new(names.next().unwrap()))?;
             if parent != NodeId::ROOT {
                 self.fs.forget(parent, 1);
             }
@@ -102,7 +121,9 @@ impl Served {
         loop {
             let mut buffer = [0; 256];
             let mut out = DirentWriter::new(&mut buffer);
-            self.fs.readdir(&self.cx(), node, opened.fh, offset, &mut out).unwrap();
+            self.fs
+                .readdir(&self.cx(), node, opened.fh, offset, &mut out)
+                .unwrap();
             let len = out.len();
             if len == 0 {
                 break;
@@ -118,5 +139,11 @@ impl Served {
 }
 
 fn creation(mode: u32, umask: u32) -> Creation<'static> {
-    Creation { mode, umask, rdev: 0, kill_suidgid: false, extensions: Default::default() }
+    Creation {
+        mode,
+        umask,
+        rdev: 0,
+        kill_suidgid: false,
+        extensions: Default::default(),
+    }
 }
