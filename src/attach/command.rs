@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, execve, setgroups, setresgid, setresuid, setsid};
@@ -70,10 +70,10 @@ pub fn become_command(
     target: &Target,
     namespaces: &Namespaces,
     cgroups: Cgroups,
-    proc_of: Option<&OwnedFd>,
+    container: Option<&OwnedFd>,
     reporter: &Reporter,
 ) -> Failure {
-    let result = prepare(&command, target, namespaces, cgroups, proc_of, reporter);
+    let result = prepare(&command, target, namespaces, cgroups, container, reporter);
     match result.and_then(|()| reporter.step(Step::Execute)) {
         Ok(()) => execute(&command, reporter),
         Err(failure) => failure,
@@ -148,9 +148,7 @@ fn prepare(
 
 fn take_limits(limits: &[Limit], reporter: &Reporter) {
     for limit in limits {
-        let Some(resource) = resource(limit.resource) else {
-            continue;
-        };
+        let resource = limit.resource;
         let Ok((_, own_hard)) = getrlimit(resource) else {
             continue;
         };
@@ -165,28 +163,6 @@ fn take_limits(limits: &[Limit], reporter: &Reporter) {
             limit.name, limit.hard
         ));
     }
-}
-
-fn resource(number: u32) -> Option<Resource> {
-    const ALL: [Resource; 16] = [
-        Resource::RLIMIT_CPU,
-        Resource::RLIMIT_FSIZE,
-        Resource::RLIMIT_DATA,
-        Resource::RLIMIT_STACK,
-        Resource::RLIMIT_CORE,
-        Resource::RLIMIT_RSS,
-        Resource::RLIMIT_NPROC,
-        Resource::RLIMIT_NOFILE,
-        Resource::RLIMIT_MEMLOCK,
-        Resource::RLIMIT_AS,
-        Resource::RLIMIT_LOCKS,
-        Resource::RLIMIT_SIGPENDING,
-        Resource::RLIMIT_MSGQUEUE,
-        Resource::RLIMIT_NICE,
-        Resource::RLIMIT_RTPRIO,
-        Resource::RLIMIT_RTTIME,
-    ];
-    ALL.into_iter().find(|resource| *resource as u32 == number)
 }
 
 fn take_ids(status: &Status) -> Result<(), Failure> {

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use nix::sys::resource::Resource;
+
 use crate::sys::capability::CapSet;
 
 /// The parts of `/proc/PID/status` a session takes over. Ids are those of the reader's user namespace.
@@ -125,31 +127,31 @@ pub fn to_outside(map: &[Extent], inside: u32) -> Option<u32> {
 pub struct Limit {
     /// Name as in the file.
     pub name: &'static str,
-    /// Number of the resource, `RLIMIT_*`.
-    pub resource: u32,
+    /// The resource.
+    pub resource: Resource,
     /// In force.
     pub soft: u64,
     /// How far the soft limit may be raised.
     pub hard: u64,
 }
 
-const RESOURCES: &[(&str, u32)] = &[
-    ("Max cpu time", libc::RLIMIT_CPU as u32),
-    ("Max file size", libc::RLIMIT_FSIZE as u32),
-    ("Max data size", libc::RLIMIT_DATA as u32),
-    ("Max stack size", libc::RLIMIT_STACK as u32),
-    ("Max core file size", libc::RLIMIT_CORE as u32),
-    ("Max resident set", libc::RLIMIT_RSS as u32),
-    ("Max processes", libc::RLIMIT_NPROC as u32),
-    ("Max open files", libc::RLIMIT_NOFILE as u32),
-    ("Max locked memory", libc::RLIMIT_MEMLOCK as u32),
-    ("Max address space", libc::RLIMIT_AS as u32),
-    ("Max file locks", libc::RLIMIT_LOCKS as u32),
-    ("Max pending signals", libc::RLIMIT_SIGPENDING as u32),
-    ("Max msgqueue size", libc::RLIMIT_MSGQUEUE as u32),
-    ("Max nice priority", libc::RLIMIT_NICE as u32),
-    ("Max realtime priority", libc::RLIMIT_RTPRIO as u32),
-    ("Max realtime timeout", libc::RLIMIT_RTTIME as u32),
+const RESOURCES: &[(&str, Resource)] = &[
+    ("Max cpu time", Resource::RLIMIT_CPU),
+    ("Max file size", Resource::RLIMIT_FSIZE),
+    ("Max data size", Resource::RLIMIT_DATA),
+    ("Max stack size", Resource::RLIMIT_STACK),
+    ("Max core file size", Resource::RLIMIT_CORE),
+    ("Max resident set", Resource::RLIMIT_RSS),
+    ("Max processes", Resource::RLIMIT_NPROC),
+    ("Max open files", Resource::RLIMIT_NOFILE),
+    ("Max locked memory", Resource::RLIMIT_MEMLOCK),
+    ("Max address space", Resource::RLIMIT_AS),
+    ("Max file locks", Resource::RLIMIT_LOCKS),
+    ("Max pending signals", Resource::RLIMIT_SIGPENDING),
+    ("Max msgqueue size", Resource::RLIMIT_MSGQUEUE),
+    ("Max nice priority", Resource::RLIMIT_NICE),
+    ("Max realtime priority", Resource::RLIMIT_RTPRIO),
+    ("Max realtime timeout", Resource::RLIMIT_RTTIME),
 ];
 
 /// Reads `/proc/PID/limits`.
@@ -162,7 +164,7 @@ pub fn parse_limits(text: &str) -> Vec<Limit> {
             word.parse().ok()
         }
     };
-    let limit = |&(name, resource): &(&'static str, u32)| {
+    let limit = |&(name, resource): &(&'static str, Resource)| {
         let mut words = text
             .lines()
             .find_map(|line| line.strip_prefix(name))?

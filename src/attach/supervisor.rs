@@ -66,19 +66,16 @@ pub fn run(
         Ok(Outcome::Running { command, terminal }) => {
             run_command(command, terminal, server.as_ref(), signals)
         }
-        Ok(Outcome::Interrupted(signal)) => Ok(Exit::Signal(signal as i32)),
-        Err(failure) => Err(failure),
+        Ok(Outcome::Interrupted(signal)) => {
+            give_up(server.as_ref(), child, command);
+            Ok(Exit::Signal(signal as i32))
+        }
+        Err(failure) => {
+            give_up(server.as_ref(), child, command);
+            Err(failure)
+        }
     };
     if let Some(server) = server {
-        if result.is_err() {
-            server.kill();
-        }
-        for pid in [Some(child), command].into_iter().flatten() {
-            // Both have ended after a session that ran: then the numbers are unused and this is ESRCH.
-            if result.is_err() {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-        }
         server.end();
     }
     reap_all();
@@ -104,12 +101,10 @@ fn listen(
             Heard::Message(message, _) => tell(&message),
             Heard::Interrupted => {
                 if let Some(signal) = signals.take_fatal() {
-                    kill_all(*command);
                     return Ok(Outcome::Interrupted(signal));
                 }
             }
             Heard::Silence => {
-                kill_all(*command);
                 return Err(Failure::new(last, "", "no answer in time")
                     .remedy("run it again with -v to see where it stops"));
             }
@@ -123,8 +118,14 @@ fn listen(
     }
 }
 
-fn kill_all(command: Option<Pid>) {
-    if let Some(pid) = command {
+/// Ends the processes of a set-up that leads nowhere.
+fn give_up(server: Option<&Server>, session: Pid, command: Option<Pid>) {
+    // The server first: a process that waits for its answer cannot be killed.
+    if let Some(server) = server {
+        server.kill();
+    }
+    // Neither has been waited for, so the numbers are theirs.
+    for pid in [Some(session), command].into_iter().flatten() {
         let _ = kill(pid, Signal::SIGKILL);
     }
 }

@@ -137,9 +137,9 @@ impl View {
         let statistics = move || {
             let statistics = fs.statistics();
             FileSystemStatistics {
-                inodes: statistics.inodes as u64,
-                descriptors: statistics.descriptors as u64,
-                handles: statistics.handles as u64,
+                inodes: statistics.inodes,
+                descriptors: statistics.descriptors,
+                handles: statistics.handles,
             }
         };
         if let Err(error) = control::Server::start(&session, connection, served, statistics) {

@@ -166,9 +166,8 @@ impl RunArgs {
             .map(|argument| CString::new(argument.clone().into_vec()))
             .collect::<Result<_, _>>()
             .context("an argument contains NUL")?;
-        let program = if self.pause {
-            Program::Pause
-        } else if given.is_empty() && root.join("bin/sh").symlink_metadata().is_err() {
+        let nothing_to_run = given.is_empty() && root.join("bin/sh").symlink_metadata().is_err();
+        let program = if self.pause || nothing_to_run {
             Program::Pause
         } else {
             let command = if given.is_empty() {
@@ -265,13 +264,17 @@ enum Told {
 /// Leaves a process behind that waits for the container's end and removes what was made for it.
 fn detach(spec: &Spec) -> anyhow::Result<ExitCode> {
     let (ours, theirs) = Channel::pair().context("cannot make a channel")?;
-    if let Fork::Child = fork(Parenthood::Caller, 0).context("cannot start the container's keeper")? {
+    if let Fork::Child =
+        fork(Parenthood::Caller, 0).context("cannot start the container's keeper")?
+    {
         drop(ours);
         keep(spec, theirs);
         exit_now(0);
     }
     drop(theirs);
-    let heard = ours.receive().context("cannot hear from the container's keeper")?;
+    let heard = ours
+        .receive()
+        .context("cannot hear from the container's keeper")?;
     match heard.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()) {
         Some(Told::Runs(pid)) => {
             writeln!(io::stdout(), "{pid}").context("cannot print the process id")?;
@@ -295,7 +298,11 @@ fn keep(spec: &Spec, channel: Channel) {
     };
     let start = || -> anyhow::Result<(Container, Signals)> {
         setsid().context("cannot start a session")?;
-        let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .context("cannot open /dev/null")?;
         nix::unistd::dup2_stdin(&null).context("stdin")?;
         nix::unistd::dup2_stdout(&null).context("stdout")?;
         nix::unistd::dup2_stderr(&null).context("stderr")?;
@@ -311,7 +318,10 @@ fn keep(spec: &Spec, channel: Channel) {
             }
         }
         Err(error) => {
-            let code = error.downcast_ref().and_then(not_executable).unwrap_or(super::FAILED);
+            let code = error
+                .downcast_ref()
+                .and_then(not_executable)
+                .unwrap_or(super::FAILED);
             let _ = tell(&Told::Failed(format!("{error:#}"), code));
         }
     }
@@ -319,7 +329,9 @@ fn keep(spec: &Spec, channel: Channel) {
 
 /// docker's exit codes for commands that cannot be executed.
 fn not_executable(error: &ContainerError) -> Option<u8> {
-    let ContainerError::Refused(refusal) = error else { return None };
+    let ContainerError::Refused(refusal) = error else {
+        return None;
+    };
     let missing = matches!(refusal.errno, Some(libc::ENOENT | libc::ENOTDIR));
     (refusal.step == "execute").then_some(if missing { 127 } else { 126 })
 }

@@ -22,10 +22,24 @@ fn run(options: &[&str], script: &str) -> Result<std::process::Output, Failed> {
 
 fn exit_codes_are_dockers() -> Result<(), Failed> {
     same("exit", run(&[], "exit 42")?.status.code(), Some(42))?;
-    same("signal", run(&["--init"], "kill -TERM $$")?.status.code(), Some(143))?;
+    same(
+        "signal",
+        run(&["--init"], "kill -TERM $$")?.status.code(),
+        Some(143),
+    )?;
     let root = Rootfs::new();
-    same("not found", cntr(&["run", root.path(), "--", "nothing"])?.status.code(), Some(127))?;
-    same("not executable", cntr(&["run", root.path(), "--", "/etc/passwd"])?.status.code(), Some(126))?;
+    same(
+        "not found",
+        cntr(&["run", root.path(), "--", "nothing"])?.status.code(),
+        Some(127),
+    )?;
+    same(
+        "not executable",
+        cntr(&["run", root.path(), "--", "/etc/passwd"])?
+            .status
+            .code(),
+        Some(126),
+    )?;
     let failed = cntr(&["run", "/no/such/directory"])?;
     same("no root", failed.status.code(), Some(125))?;
     contains(&text(&failed.stderr), "/no/such/directory")
@@ -49,7 +63,13 @@ fn devices_and_mounts_are_there() -> Result<(), Failed> {
     for options in [&[][..], &["--userns"]] {
         let script = "echo x > /dev/null && head -c 4 /dev/urandom | wc -c; head -c 1 /dev/zero | wc -c; \
                       ls /dev/pts/ptmx; readlink /proc/self; echo $$; (echo x > /sys/x) 2>&1";
-        let output = run(options, &format!("alias wc='busybox wc'; {}", script.replace("| wc", "| /bin/busybox wc")))?;
+        let output = run(
+            options,
+            &format!(
+                "alias wc='busybox wc'; {}",
+                script.replace("| wc", "| /bin/busybox wc")
+            ),
+        )?;
         let printed = text(&output.stdout);
         contains(&printed, "4\n1\n/dev/pts/ptmx\n")?;
         contains(&printed, "ead-only")?;
@@ -62,10 +82,28 @@ fn options_take_effect() -> Result<(), Failed> {
     let shared = Rootfs::new();
     shared.write("data", "from the host\n");
     let volume = format!("{}:/data:ro", shared.path());
-    let options =
-        ["--hostname", "box", "--read-only", "--volume", &volume, "--env", "A=b c", "--workdir", "/srv", "--user", "7:8"];
+    let options = [
+        "--hostname",
+        "box",
+        "--read-only",
+        "--volume",
+        &volume,
+        "--env",
+        "A=b c",
+        "--workdir",
+        "/srv",
+        "--user",
+        "7:8",
+    ];
     let script = "hostname; cat /data/data; echo $A; pwd; id -u; id -g; touch /x 2>&1; touch /data/x 2>&1; true";
-    let output = cntr(&[&["run"], &options[..], &[root.path(), "--", "sh", "-c", script]].concat())?;
+    let output = cntr(
+        &[
+            &["run"],
+            &options[..],
+            &[root.path(), "--", "sh", "-c", script],
+        ]
+        .concat(),
+    )?;
     let printed = text(&output.stdout);
     contains(&printed, "box\nfrom the host\nb c\n/srv\n7\n8\n")?;
     same("read-only", printed.matches("ead-only").count(), 2)
@@ -73,7 +111,18 @@ fn options_take_effect() -> Result<(), Failed> {
 
 fn limits_are_enforced_and_removed() -> Result<(), Failed> {
     let root = Rootfs::new();
-    let probe = cntr(&["run", "--pids", "8", "--memory", "64M", "--cpus", "0.5", root.path(), "--", "true"])?;
+    let probe = cntr(&[
+        "run",
+        "--pids",
+        "8",
+        "--memory",
+        "64M",
+        "--cpus",
+        "0.5",
+        root.path(),
+        "--",
+        "true",
+    ])?;
     if text(&probe.stderr).contains("hierarchy of this machine") {
         eprintln!("skipped: no cgroup controllers here");
         return Ok(());
@@ -84,9 +133,17 @@ fn limits_are_enforced_and_removed() -> Result<(), Failed> {
     contains(&text(&output.stderr), "fork")?;
     let target = Target::sleeping(&root, &["--pids", "8"])?;
     let line = target.proc("cgroup");
-    let name = line.lines().find_map(|line| line.split('/').find(|part| part.starts_with("cntr-")));
-    let name = name.ok_or("the container is in no cgroup of its own")?.to_owned();
-    let find = || std::process::Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output();
+    let name = line
+        .lines()
+        .find_map(|line| line.split('/').find(|part| part.starts_with("cntr-")));
+    let name = name
+        .ok_or("the container is in no cgroup of its own")?
+        .to_owned();
+    let find = || {
+        std::process::Command::new("find")
+            .args(["/sys/fs/cgroup", "-name", &name])
+            .output()
+    };
     contains(&text(&find()?.stdout), &name)?;
     drop(target);
     same("cgroups left", text(&find()?.stdout), String::new())
@@ -97,7 +154,14 @@ fn an_init_reaps_and_forwards() -> Result<(), Failed> {
     let script = "trap 'exit 9' TERM; sh -c 'sleep 0.01 &'; while :; do sleep 0.02; done";
     let target = Target::run(&root, &["--init"], &["sh", "-c", script])?;
     contains(&target.proc("comm"), "init")?;
-    let output = target.exec(&[], &["sh", "-c", "kill -TERM 1; while kill -0 1; do sleep 0.01; done"])?;
+    let output = target.exec(
+        &[],
+        &[
+            "sh",
+            "-c",
+            "kill -TERM 1; while kill -0 1; do sleep 0.01; done",
+        ],
+    )?;
     // The container's end kills the session.
     same("killed with the container", output.status.code(), Some(137))
 }
@@ -106,7 +170,10 @@ fn an_empty_directory_stays_empty() -> Result<(), Failed> {
     let empty = tempfile::tempdir()?;
     let path = empty.path().to_str().ok_or("an odd path")?;
     let pid = text(&cntr(&["run", "--detach", path])?.stdout);
-    let pid: i32 = pid.trim().parse().map_err(|_| "no container in an empty directory")?;
+    let pid: i32 = pid
+        .trim()
+        .parse()
+        .map_err(|_| "no container in an empty directory")?;
     let output = cntr(&["attach", &pid.to_string(), "--", "cat", "/proc/1/comm"])?;
     same("pid 1", text(&output.stdout).trim(), "pause")?;
     drop(Target::adopt(pid));

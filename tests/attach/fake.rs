@@ -25,15 +25,19 @@ pub const BUSYBOX: &str = "/bin/busybox";
 /// A name that no other test uses.
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// A root directory with busybox in it; removed when dropped.
 pub struct Rootfs(pub PathBuf);
 
 const APPLETS: &[&str] = &[
-    "cat", "date", "dd", "echo", "env", "false", "head", "hostname", "id", "kill", "ls", "mkdir", "mknod", "ps", "pwd",
-    "readlink", "sh", "sleep", "stat", "tail", "touch", "true", "umount",
+    "cat", "date", "dd", "echo", "env", "false", "head", "hostname", "id", "kill", "ls", "mkdir",
+    "mknod", "ps", "pwd", "readlink", "sh", "sleep", "stat", "tail", "touch", "true", "umount",
 ];
 
 impl Rootfs {
@@ -47,9 +51,15 @@ impl Rootfs {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }
         let files = [
-            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/srv:/bin/sh\n"),
+            (
+                "etc/passwd",
+                "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/srv:/bin/sh\n",
+            ),
             ("etc/group", "root:x:0:\napp:x:1000:\n"),
-            ("etc/hosts", "127.0.0.1 localhost\n192.0.2.7 only-in-the-container\n"),
+            (
+                "etc/hosts",
+                "127.0.0.1 localhost\n192.0.2.7 only-in-the-container\n",
+            ),
         ];
         for (name, text) in files {
             fs::write(root.join(name), text).expect("a file");
@@ -69,7 +79,11 @@ impl Rootfs {
 
     pub fn remove(&self, name: &str) {
         let path = self.0.join(name);
-        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        let _ = if path.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        };
     }
 
     /// Every path with everything about it but the access time.
@@ -84,7 +98,10 @@ pub fn listing(path: &Path) -> String {
         .args(["-xdev", "-printf", "%p %i %m %U %G %n %s %T@ %C@ %l\\n"])
         .output()
         .expect("find");
-    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect();
     lines.sort();
     lines.join("\n")
 }
@@ -110,7 +127,10 @@ impl Target {
         arguments.push("--");
         arguments.extend(command);
         let output = cntr(&arguments)?;
-        let pid = text(&output.stdout).trim().parse().map_err(|_| format!("no container: {output:?}"))?;
+        let pid = text(&output.stdout)
+            .trim()
+            .parse()
+            .map_err(|_| format!("no container: {output:?}"))?;
         Ok(Target { pid, child: None })
     }
 
@@ -126,9 +146,16 @@ impl Target {
 
     /// The process that calls itself `name` at the end of a chain of children that starts with `command`.
     pub fn by_hand(command: &mut Command, name: &str) -> Result<Target, Failed> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         let first = child.id().cast_signed();
-        let mut target = Target { pid: first, child: Some(child) };
+        let mut target = Target {
+            pid: first,
+            child: Some(child),
+        };
         let start = Instant::now();
         loop {
             let mut pid = first;
@@ -138,8 +165,13 @@ impl Target {
                     target.pid = pid;
                     return Ok(target);
                 }
-                let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-                match children.split_ascii_whitespace().next().and_then(|child| child.parse().ok()) {
+                let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+                    .unwrap_or_default();
+                match children
+                    .split_ascii_whitespace()
+                    .next()
+                    .and_then(|child| child.parse().ok())
+                {
                     Some(child) => pid = child,
                     None => break,
                 }
@@ -183,9 +215,13 @@ impl Drop for Target {
         let pid = Pid::from_raw(self.pid);
         // A process left by `cntr run` cleans up after the container; the test is over when it has.
         let parent = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let parent = parent.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+        let parent = parent
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
         let keeper = parent.filter(|parent| *parent > 1).map(Pid::from_raw);
-        let keeper = keeper.filter(|_| self.child.is_none()).and_then(|keeper| pidfd_open(keeper).ok());
+        let keeper = keeper
+            .filter(|_| self.child.is_none())
+            .and_then(|keeper| pidfd_open(keeper).ok());
         let _ = kill(pid, Signal::SIGKILL);
         if let Some(keeper) = keeper {
             let mut fds = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
@@ -211,7 +247,11 @@ pub fn cntr(arguments: &[&str]) -> Result<Output, Failed> {
 
 /// Runs a command with nothing to read; killed when it takes too long.
 pub fn finish(command: &mut Command) -> Result<Output, Failed> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let process = pidfd_open(Pid::from_raw(child.id().cast_signed()))?;
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait_with_output()));
@@ -225,15 +265,24 @@ pub fn finish(command: &mut Command) -> Result<Output, Failed> {
 }
 
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, left: T, right: T) -> Result<(), Failed> {
-    if left == right { Ok(()) } else { Err(format!("{what}: {left:?} is not {right:?}").into()) }
+    if left == right {
+        Ok(())
+    } else {
+        Err(format!("{what}: {left:?} is not {right:?}").into())
+    }
 }
 
 pub fn contains(what: &str, needle: &str) -> Result<(), Failed> {
-    if what.contains(needle) { Ok(()) } else { Err(format!("{needle:?} is not in {what:?}").into()) }
+    if what.contains(needle) {
+        Ok(())
+    } else {
+        Err(format!("{needle:?} is not in {what:?}").into())
+    }
 }
 
 /// Whether a program is installed.
 pub fn installed(tool: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
+    })
 }

@@ -28,11 +28,21 @@ fn files_in_etc_are_the_containers() -> Result<(), Failed> {
     root.write("run/resolv.conf", "nameserver 192.0.2.53\n");
     symlink("/run/resolv.conf", root.0.join("etc/resolv.conf"))?;
     let target = Target::sleeping(&root, &[])?;
-    let printed = target.sh(&[], "cat /etc/passwd /etc/group /etc/resolv.conf; getent hosts only-in-the-container")?;
-    contains(&printed, "app:x:1000:1000::/srv:/bin/sh\nroot:x:0:\napp:x:1000:\nnameserver 192.0.2.53\n192.0.2.7")?;
+    let printed = target.sh(
+        &[],
+        "cat /etc/passwd /etc/group /etc/resolv.conf; getent hosts only-in-the-container",
+    )?;
+    contains(
+        &printed,
+        "app:x:1000:1000::/srv:/bin/sh\nroot:x:0:\napp:x:1000:\nnameserver 192.0.2.53\n192.0.2.7",
+    )?;
     // The container has no hostname file: the host's stays, if it has one.
     let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    same("hostname file", target.sh(&[], "cat /etc/hostname 2>/dev/null; true")?, host)
+    same(
+        "hostname file",
+        target.sh(&[], "cat /etc/hostname 2>/dev/null; true")?,
+        host,
+    )
 }
 
 /// A5.
@@ -42,7 +52,10 @@ fn time_zones_are_the_containers() -> Result<(), Failed> {
         eprintln!("skipped: no /usr/share/zoneinfo/Asia/Tokyo (Debian: apt install tzdata)");
         return Ok(());
     };
-    for link in ["../usr/share/zoneinfo/Test/Zone", "/usr/share/zoneinfo/Test/Zone"] {
+    for link in [
+        "../usr/share/zoneinfo/Test/Zone",
+        "/usr/share/zoneinfo/Test/Zone",
+    ] {
         let root = Rootfs::new();
         root.write(zone, "");
         fs::write(root.0.join(zone), &bytes)?;
@@ -62,9 +75,20 @@ fn nothing_is_left() -> Result<(), Failed> {
     for options in [&[][..], &["--userns"]] {
         let root = Rootfs::new();
         let target = Target::sleeping(&root, options)?;
-        let before = (root.listing(), target.proc("mountinfo"), listing(std::path::Path::new("/var/lib/cntr")));
-        target.sh(&[], "ls /var/lib/cntr /tmp > /dev/null; cat /var/lib/cntr/etc/passwd /etc/group")?;
-        let after = (root.listing(), target.proc("mountinfo"), listing(std::path::Path::new("/var/lib/cntr")));
+        let before = (
+            root.listing(),
+            target.proc("mountinfo"),
+            listing(std::path::Path::new("/var/lib/cntr")),
+        );
+        target.sh(
+            &[],
+            "ls /var/lib/cntr /tmp > /dev/null; cat /var/lib/cntr/etc/passwd /etc/group",
+        )?;
+        let after = (
+            root.listing(),
+            target.proc("mountinfo"),
+            listing(std::path::Path::new("/var/lib/cntr")),
+        );
         same("container and host", before, after)?;
     }
     Ok(())
@@ -75,7 +99,10 @@ fn odd_containers_work() -> Result<(), Failed> {
     let root = Rootfs::new();
     root.remove("tmp");
     let target = Target::sleeping(&root, &["--read-only"])?;
-    contains(&target.sh(&[], "ls /var/lib/cntr; echo x > /dev/null && echo fine")?, "fine")?;
+    contains(
+        &target.sh(&[], "ls /var/lib/cntr; echo x > /dev/null && echo fine")?,
+        "fine",
+    )?;
     let output = target.attach(&[], &["touch", "/var/lib/cntr/x"])?;
     contains(&text(&output.stderr), "ead-only")?;
     // Neither /proc nor /sys nor /dev is there, nor anything mounted.
@@ -84,7 +111,17 @@ fn odd_containers_work() -> Result<(), Failed> {
         root.remove(name);
     }
     let mut command = Command::new("unshare");
-    command.args(["-m", "-p", "-f", "--propagation", "private", "chroot", root.path(), "/bin/sleep", "1000"]);
+    command.args([
+        "-m",
+        "-p",
+        "-f",
+        "--propagation",
+        "private",
+        "chroot",
+        root.path(),
+        "/bin/sleep",
+        "1000",
+    ]);
     let target = Target::by_hand(&mut command, "sleep")?;
     let printed = target.sh(&[], "cat /proc/1/comm; ls /dev/null /dev/pts/ptmx; ls /var/lib/cntr; python3 -c 'print(6*7)' || echo 42")?;
     contains(&printed, "sleep\n/dev/null\n/dev/pts/ptmx\nbin\n")?;
@@ -99,11 +136,26 @@ fn the_container_is_live_in_both_directions() -> Result<(), Failed> {
     inner.write("deep", "below a mount\n");
     let volume = format!("{}:/volume", inner.path());
     let target = Target::sleeping(&root, &["--volume", &volume])?;
-    let script = "readlink /var/lib/cntr/lib; cat /var/lib/cntr/volume/deep; echo new > /var/lib/cntr/top";
-    same("tree", target.sh(&[], script)?, "bin\nbelow a mount\n".to_owned())?;
-    same("from the session", fs::read_to_string(root.0.join("top"))?, "new\n".to_owned())?;
-    let script = format!("cat /var/lib/cntr/top; {CNTR} exec -- sh -c 'echo other > /top'; cat /var/lib/cntr/top");
-    same("from the container", target.sh(&[], &script)?, "new\nother\n".to_owned())
+    let script =
+        "readlink /var/lib/cntr/lib; cat /var/lib/cntr/volume/deep; echo new > /var/lib/cntr/top";
+    same(
+        "tree",
+        target.sh(&[], script)?,
+        "bin\nbelow a mount\n".to_owned(),
+    )?;
+    same(
+        "from the session",
+        fs::read_to_string(root.0.join("top"))?,
+        "new\n".to_owned(),
+    )?;
+    let script = format!(
+        "cat /var/lib/cntr/top; {CNTR} exec -- sh -c 'echo other > /top'; cat /var/lib/cntr/top"
+    );
+    same(
+        "from the container",
+        target.sh(&[], &script)?,
+        "new\nother\n".to_owned(),
+    )
 }
 
 fn a_chroot_is_honoured() -> Result<(), Failed> {
@@ -125,11 +177,24 @@ fn base_directories_can_be_chosen() -> Result<(), Failed> {
     let pid = target.pid.to_string();
     for base in ["/here/it/is", "/opt/cntr", "/etc/container"] {
         let mut command = Command::new(CNTR);
-        command.env("CNTR_BASE_DIR", base).args(["attach", &pid, "--", "sh", "-c", "pwd; ls bin/busybox"]);
-        same(base, text(&finish(&mut command)?.stdout), format!("{base}\nbin/busybox\n"))?;
+        command.env("CNTR_BASE_DIR", base).args([
+            "attach",
+            &pid,
+            "--",
+            "sh",
+            "-c",
+            "pwd; ls bin/busybox",
+        ]);
+        same(
+            base,
+            text(&finish(&mut command)?.stdout),
+            format!("{base}\nbin/busybox\n"),
+        )?;
     }
     let mut command = Command::new(CNTR);
-    command.env("CNTR_BASE_DIR", "relative").args(["attach", &pid, "--", "true"]);
+    command
+        .env("CNTR_BASE_DIR", "relative")
+        .args(["attach", &pid, "--", "true"]);
     let output = finish(&mut command)?;
     same("code", output.status.code(), Some(125))?;
     contains(&text(&output.stderr), "absolute")
@@ -137,17 +202,26 @@ fn base_directories_can_be_chosen() -> Result<(), Failed> {
 
 fn sessions_can_be_concurrent() -> Result<(), Failed> {
     let roots = [Rootfs::new(), Rootfs::new()];
-    let targets = [Target::sleeping(&roots[0], &["--hostname", "a"])?, Target::sleeping(&roots[1], &["--hostname", "b"])?];
+    let targets = [
+        Target::sleeping(&roots[0], &["--hostname", "a"])?,
+        Target::sleeping(&roots[1], &["--hostname", "b"])?,
+    ];
     std::thread::scope(|scope| {
         let start = |n: usize| {
             let target = &targets[n % 2];
-            scope.spawn(move || target.sh(&[], "hostname; ls /usr/bin | head -3; sleep 0.3; hostname"))
+            scope.spawn(move || {
+                target.sh(&[], "hostname; ls /usr/bin | head -3; sleep 0.3; hostname")
+            })
         };
         let threads: Vec<_> = (0..6).map(start).collect();
         for (n, thread) in threads.into_iter().enumerate() {
             let printed = thread.join().map_err(|_| "a panic")??;
             let name = ["a", "b"][n % 2];
-            same("host names", printed.lines().filter(|line| *line == name).count(), 2)?;
+            same(
+                "host names",
+                printed.lines().filter(|line| *line == name).count(),
+                2,
+            )?;
         }
         Ok(())
     })
@@ -173,16 +247,34 @@ fn ids_are_shifted() -> Result<(), Failed> {
     let rw = target.sh(&["--host", "rw"], &script);
     let owner = fs::metadata(&new).map(|data| (data.uid(), data.gid()));
     let text_after = fs::read_to_string(&file);
-    let ro = target.attach(&[], &["sh", "-c", &format!("cat {0}; echo x >> {0}; touch {0}", file.display())]);
+    let ro = target.attach(
+        &[],
+        &[
+            "sh",
+            "-c",
+            &format!("cat {0}; echo x >> {0}; touch {0}", file.display()),
+        ],
+    );
     for path in [&file, &strange, &new] {
         let _ = fs::remove_file(path);
     }
-    same("owners and contents", rw?, "0 0\n65534 65534\nsecret\n".to_owned())?;
+    same(
+        "owners and contents",
+        rw?,
+        "0 0\n65534 65534\nsecret\n".to_owned(),
+    )?;
     same("owner of what it made", owner?, (0, 0))?;
     same("contents", text_after?, "secret\nmore\n".to_owned())?;
     let ro = ro?;
     contains(&text(&ro.stdout), "secret")?;
-    same("refused", text(&ro.stderr).to_lowercase().matches("read-only file system").count(), 2)
+    same(
+        "refused",
+        text(&ro.stderr)
+            .to_lowercase()
+            .matches("read-only file system")
+            .count(),
+        2,
+    )
 }
 
 fn access_to_the_host_is_limited() -> Result<(), Failed> {
@@ -191,7 +283,10 @@ fn access_to_the_host_is_limited() -> Result<(), Failed> {
     let path = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
     let touch = path.display().to_string();
     let refused = target.attach(&["--host", "ro"], &["touch", &touch])?;
-    contains(&text(&refused.stderr).to_lowercase(), "read-only file system")?;
+    contains(
+        &text(&refused.stderr).to_lowercase(),
+        "read-only file system",
+    )?;
     same("not made", path.exists(), false)?;
     let allowed = target.attach(&[], &["touch", &touch])?;
     let made = path.exists();

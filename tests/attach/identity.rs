@@ -42,8 +42,11 @@ fn check_namespaces(target: &Target) -> Result<(), Failed> {
 }
 
 fn namespaces_equal_the_targets() -> Result<(), Failed> {
-    for options in [&["--hostname", "box"][..], &["--hostname", "box", "--userns"], &["--hostname", "box", "--net", "host"]]
-    {
+    for options in [
+        &["--hostname", "box"][..],
+        &["--hostname", "box", "--userns"],
+        &["--hostname", "box", "--net", "host"],
+    ] {
         let root = Rootfs::new();
         let target = Target::sleeping(&root, options)?;
         check_namespaces(&target)?;
@@ -57,32 +60,86 @@ fn hand_made_targets_of_every_shape() -> Result<(), Failed> {
     let root = Rootfs::new();
     let chroot = |options: &[&str]| {
         let mut command = Command::new("chroot");
-        command.args(options).args([root.path(), "/bin/sleep", "1000"]);
+        command
+            .args(options)
+            .args([root.path(), "/bin/sleep", "1000"]);
         command
     };
     let mut unshare = Command::new("unshare");
-    unshare.args(["-m", "-u", "-i", "-n", "-p", "-C", "-f", "--propagation", "private", "chroot"]);
+    unshare.args([
+        "-m",
+        "-u",
+        "-i",
+        "-n",
+        "-p",
+        "-C",
+        "-f",
+        "--propagation",
+        "private",
+        "chroot",
+    ]);
     unshare.args([root.path(), "/bin/sleep", "1000"]);
     let mut user = Command::new("setpriv");
-    user.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "unshare", "-U", "-r", "-m", "-p", "-f", "-n"]);
+    user.args([
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "unshare",
+        "-U",
+        "-r",
+        "-m",
+        "-p",
+        "-f",
+        "-n",
+    ]);
     user.args(["-i", "-u", "--mount-proc", "sleep", "1000"]);
     let mut second = Command::new("unshare");
-    second.args(["-p", "-f", "-m", "--mount-proc", "sh", "-c", "sleep 1000; true"]);
+    second.args([
+        "-p",
+        "-f",
+        "-m",
+        "--mount-proc",
+        "sh",
+        "-c",
+        "sleep 1000; true",
+    ]);
     let mut time = Command::new("unshare");
     time.args(["-T", "--boottime", "1000", "-f", "sleep", "1000"]);
-    for command in [chroot(&[]), chroot(&["--userspec=65534:65534"]), unshare, user, second, time] {
-        let about = |error: Failed| Failed::from(format!("{command:?}: {}", error.message().unwrap_or_default()));
+    for command in [
+        chroot(&[]),
+        chroot(&["--userspec=65534:65534"]),
+        unshare,
+        user,
+        second,
+        time,
+    ] {
+        let about = |error: Failed| {
+            Failed::from(format!(
+                "{command:?}: {}",
+                error.message().unwrap_or_default()
+            ))
+        };
         let mounts = std::fs::read("/proc/self/mountinfo")?;
         let mut again = Command::new(command.get_program());
         let target = Target::by_hand(again.args(command.get_args()), "sleep");
         let target = target.map_err(about)?;
         check_namespaces(&target).map_err(about)?;
-        let printed = target.sh(&[], "ls -d /proc/$$ && id -u && test -c /dev/null && echo x > /dev/null && echo fine");
+        let printed = target.sh(
+            &[],
+            "ls -d /proc/$$ && id -u && test -c /dev/null && echo x > /dev/null && echo fine",
+        );
         contains(&printed.map_err(about)?, "fine")?;
         drop(target);
         // B1: nothing appears on the host.
         let after = std::fs::read("/proc/self/mountinfo")?;
-        let ours = |bytes: &[u8]| text(bytes).lines().filter(|line| line.contains("fuse.cntr")).count();
+        let ours = |bytes: &[u8]| {
+            text(bytes)
+                .lines()
+                .filter(|line| line.contains("fuse.cntr"))
+                .count()
+        };
         same("mounts of the host", ours(&mounts), ours(&after))?;
     }
     Ok(())
@@ -91,7 +148,10 @@ fn hand_made_targets_of_every_shape() -> Result<(), Failed> {
 fn processes_are_the_containers() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    let printed = target.sh(&[], "echo $$; ls -d /proc/$$; cat /proc/1/comm; ps -e -o comm=; ls /dev; ls /sys | head -1")?;
+    let printed = target.sh(
+        &[],
+        "echo $$; ls -d /proc/$$; cat /proc/1/comm; ps -e -o comm=; ls /dev; ls /sys | head -1",
+    )?;
     contains(&printed, "sleep\n")?;
     let shell: u32 = printed.lines().next().unwrap_or_default().parse()?;
     contains(&printed, &format!("/proc/{shell}"))?;
@@ -104,47 +164,92 @@ fn processes_are_the_containers() -> Result<(), Failed> {
 fn users_equal_the_targets() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &["--user", "1000:1001"])?;
-    same("ids", target.sh(&[], "id -u; id -g; id -G")?, "1000\n1001\n1001\n".to_owned())?;
+    same(
+        "ids",
+        target.sh(&[], "id -u; id -g; id -G")?,
+        "1000\n1001\n1001\n".to_owned(),
+    )?;
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "12", "--regid", "34", "--groups", "56,78", "sleep", "1000"]);
+    command.args([
+        "--reuid", "12", "--regid", "34", "--groups", "56,78", "sleep", "1000",
+    ]);
     let target = Target::by_hand(&mut command, "sleep")?;
-    same("ids", target.sh(&[], "id -u; id -g; id -G")?, "12\n34\n34 56 78\n".to_owned())
+    same(
+        "ids",
+        target.sh(&[], "id -u; id -g; id -G")?,
+        "12\n34\n34 56 78\n".to_owned(),
+    )
 }
 
 fn several_extents_and_a_single_id() -> Result<(), Failed> {
     let root = Rootfs::new();
-    let maps: Vec<String> = (0..10).map(|n| format!("--uid-map={}:{}:{}", n * 10, 200_000 + n * 100, 10)).collect();
-    let options: Vec<&str> = maps.iter().map(String::as_str).chain(["--user", "95:3"]).collect();
+    let maps: Vec<String> = (0..10)
+        .map(|n| format!("--uid-map={}:{}:{}", n * 10, 200_000 + n * 100, 10))
+        .collect();
+    let options: Vec<&str> = maps
+        .iter()
+        .map(String::as_str)
+        .chain(["--user", "95:3"])
+        .collect();
     let target = Target::sleeping(&root, &options)?;
     same("ids", target.sh(&[], "id -u; id -g")?, "95\n3\n".to_owned())?;
-    same("map", target.sh(&[], "cat /proc/self/uid_map | wc -l")?.trim(), "10")?;
+    same(
+        "map",
+        target.sh(&[], "cat /proc/self/uid_map | wc -l")?.trim(),
+        "10",
+    )?;
     // One id, setgroups denied, and a supplementary group that is not mapped.
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--groups", "4321", "unshare", "-U", "-r", "sleep", "1000"]);
+    command.args([
+        "--reuid", "65534", "--regid", "65534", "--groups", "4321", "unshare", "-U", "-r", "sleep",
+        "1000",
+    ]);
     let target = Target::by_hand(&mut command, "sleep")?;
     same("ids", target.sh(&[], "id -u; id -g")?, "0\n0\n".to_owned())?;
-    let groups = |text: String| text.lines().find(|line| line.starts_with("Groups")).map(str::to_owned);
+    let groups = |text: String| {
+        text.lines()
+            .find(|line| line.starts_with("Groups"))
+            .map(str::to_owned)
+    };
     let host = target.sh(&[], "cat /proc/self/setgroups; cat /proc/self/status")?;
     contains(&host, "deny")?;
-    same("groups", groups(host).map(|line| line.split_whitespace().count()), Some(2))
+    same(
+        "groups",
+        groups(host).map(|line| line.split_whitespace().count()),
+        Some(2),
+    )
 }
 
 fn cgroups_equal_the_targets() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &["--pids", "50"])?;
     let theirs = target.exec(&[], &["cat", "/proc/1/cgroup"])?;
-    same("cgroup", target.sh(&[], "cat /proc/self/cgroup")?, text(&theirs.stdout))?;
+    same(
+        "cgroup",
+        target.sh(&[], "cat /proc/self/cgroup")?,
+        text(&theirs.stdout),
+    )?;
     // A v2 group made by hand, where there is a v2 hierarchy.
     for top in ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"] {
         let group = std::path::PathBuf::from(format!("{top}/cntr-test-{}", crate::fake::unique()));
-        if !std::path::Path::new(&format!("{top}/cgroup.controllers")).exists() || std::fs::create_dir(&group).is_err() {
+        if !std::path::Path::new(&format!("{top}/cgroup.controllers")).exists()
+            || std::fs::create_dir(&group).is_err()
+        {
             continue;
         }
-        let script = format!("echo 0 > {}/cgroup.procs && exec sleep 1000", group.display());
-        let result = Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep").and_then(|target| {
-            same("cgroup", target.sh(&[], "cat /proc/self/cgroup")?, target.proc("cgroup"))?;
-            contains(&target.proc("cgroup"), "cntr-test")
-        });
+        let script = format!(
+            "echo 0 > {}/cgroup.procs && exec sleep 1000",
+            group.display()
+        );
+        let result =
+            Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep").and_then(|target| {
+                same(
+                    "cgroup",
+                    target.sh(&[], "cat /proc/self/cgroup")?,
+                    target.proc("cgroup"),
+                )?;
+                contains(&target.proc("cgroup"), "cntr-test")
+            });
         for _ in 0..1000 {
             if std::fs::remove_dir(&group).is_ok() {
                 break;
@@ -183,7 +288,11 @@ fn capabilities_equal_the_targets() -> Result<(), Failed> {
         let root = Rootfs::new();
         let target = Target::sleeping(&root, options)?;
         let session = target.sh(&[], "cat /proc/self/status")?;
-        same(&format!("{options:?}"), capabilities(&session), capabilities(&target.proc("status")))?;
+        same(
+            &format!("{options:?}"),
+            capabilities(&session),
+            capabilities(&target.proc("status")),
+        )?;
     }
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &["--caps", "none"])?;
@@ -196,18 +305,43 @@ fn limits_are_taken_over() -> Result<(), Failed> {
     command.args(["--nofile=100:200", "--core=0:0", "sleep", "1000"]);
     let target = Target::by_hand(&mut command, "sleep")?;
     std::fs::write(format!("/proc/{}/oom_score_adj", target.pid), "321")?;
-    let limits = |text: &str| text.lines().filter(|line| !line.starts_with("Limit")).map(str::to_owned).collect::<Vec<_>>();
-    same("limits", limits(&target.sh(&[], "cat /proc/self/limits")?), limits(&target.proc("limits")))?;
-    same("oom_score_adj", target.sh(&[], "cat /proc/self/oom_score_adj")?.trim(), "321")
+    let limits = |text: &str| {
+        text.lines()
+            .filter(|line| !line.starts_with("Limit"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    same(
+        "limits",
+        limits(&target.sh(&[], "cat /proc/self/limits")?),
+        limits(&target.proc("limits")),
+    )?;
+    same(
+        "oom_score_adj",
+        target.sh(&[], "cat /proc/self/oom_score_adj")?.trim(),
+        "321",
+    )
 }
 
 /// D2.
 fn exec_equals_the_container() -> Result<(), Failed> {
     let root = Rootfs::new();
     root.write("srv/here", "");
-    let options = ["--hostname", "box", "--env", "ONLY=here", "--workdir", "/srv", "--user", "1000:1000", "--pids", "40"];
+    let options = [
+        "--hostname",
+        "box",
+        "--env",
+        "ONLY=here",
+        "--workdir",
+        "/srv",
+        "--user",
+        "1000:1000",
+        "--pids",
+        "40",
+    ];
     let target = Target::sleeping(&root, &options)?;
-    let script = "hostname; pwd; id -u; echo $ONLY; ls /; ls; cat /proc/self/cgroup; ls /proc/self/fd";
+    let script =
+        "hostname; pwd; id -u; echo $ONLY; ls /; ls; cat /proc/self/cgroup; ls /proc/self/fd";
     let output = target.exec(&[], &["sh", "-c", script])?;
     let printed = text(&output.stdout);
     contains(&printed, "box\n/srv\n1000\nhere\nbin\n")?;
@@ -215,14 +349,29 @@ fn exec_equals_the_container() -> Result<(), Failed> {
     contains(&printed, "\n0\n1\n2\n")?;
     let session = target.exec(&[], &["cat", "/proc/self/environ"])?;
     same("environment", text(&session.stdout), target.proc("environ"))?;
-    same("exit", target.exec(&[], &["sh", "-c", "exit 42"])?.status.code(), Some(42))?;
-    same("not found", target.exec(&[], &["nothing"])?.status.code(), Some(127))?;
+    same(
+        "exit",
+        target.exec(&[], &["sh", "-c", "exit 42"])?.status.code(),
+        Some(42),
+    )?;
+    same(
+        "not found",
+        target.exec(&[], &["nothing"])?.status.code(),
+        Some(127),
+    )?;
     // Inside a session, without a target.
     for options in [&[][..], &["--caps", "none"], &["--user", "1000"]] {
         let target = Target::sleeping(&root, options)?;
-        let script = format!("cd /; {} exec -- sh -c 'ls /bin/busybox; pwd; exit 42'", crate::fake::CNTR);
+        let script = format!(
+            "cd /; {} exec -- sh -c 'ls /bin/busybox; pwd; exit 42'",
+            crate::fake::CNTR
+        );
         let output = target.attach(&[], &["sh", "-c", &script])?;
-        same(&format!("{options:?} {output:?}"), output.status.code(), Some(42))?;
+        same(
+            &format!("{options:?} {output:?}"),
+            output.status.code(),
+            Some(42),
+        )?;
         contains(&text(&output.stdout), "/bin/busybox\n/\n")?;
     }
     Ok(())

@@ -51,7 +51,11 @@ fn main() {
     let mut trials = Vec::new();
     for (group, cases) in groups {
         for case in *cases {
-            let missing: Vec<_> = case.needs.iter().filter(|tool| !fake::installed(tool)).collect();
+            let missing: Vec<_> = case
+                .needs
+                .iter()
+                .filter(|tool| !fake::installed(tool))
+                .collect();
             if !missing.is_empty() {
                 eprintln!("skipped: {group}::{} needs {missing:?}", case.name);
             }

@@ -29,9 +29,27 @@ pub const CASES: &[Case] = crate::cases! {
 fn exit_codes_pass() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    same("exit", target.attach(&[], &["sh", "-c", "exit 42"])?.status.code(), Some(42))?;
-    same("signal", target.attach(&[], &["sh", "-c", "kill -TERM $$"])?.status.code(), Some(143))?;
-    same("real-time signal", target.attach(&[], &["sh", "-c", "kill -40 $$"])?.status.code(), Some(168))?;
+    same(
+        "exit",
+        target.attach(&[], &["sh", "-c", "exit 42"])?.status.code(),
+        Some(42),
+    )?;
+    same(
+        "signal",
+        target
+            .attach(&[], &["sh", "-c", "kill -TERM $$"])?
+            .status
+            .code(),
+        Some(143),
+    )?;
+    same(
+        "real-time signal",
+        target
+            .attach(&[], &["sh", "-c", "kill -40 $$"])?
+            .status
+            .code(),
+        Some(168),
+    )?;
     let missing = target.attach(&[], &["no-such-command"])?;
     same("not found", missing.status.code(), Some(127))?;
     same("one line", text(&missing.stderr).lines().count(), 1)?;
@@ -48,7 +66,11 @@ fn spawn(target: &Target, script: &str) -> Result<Child, Failed> {
     let pid = target.pid.to_string();
     let mut command = Command::new(CNTR);
     command.args(["attach", &pid, "--", "sh", "-c", script]);
-    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    Ok(command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?)
 }
 
 /// Waits for the line `ready` of the command.
@@ -58,7 +80,11 @@ fn ready(child: &mut Child) -> Result<BufReader<std::process::ChildStdout>, Fail
     output.read_line(&mut line)?;
     if line.trim() != "ready" {
         let mut errors = String::new();
-        child.stderr.take().ok_or("no errors")?.read_to_string(&mut errors)?;
+        child
+            .stderr
+            .take()
+            .ok_or("no errors")?
+            .read_to_string(&mut errors)?;
         return Err(format!("not ready: {line:?} {errors}").into());
     }
     Ok(output)
@@ -68,9 +94,15 @@ fn ready(child: &mut Child) -> Result<BufReader<std::process::ChildStdout>, Fail
 fn pipes_are_binary_clean() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    same("bytes", target.attach(&[], &["printf", "a\\nb"])?.stdout, b"a\nb".to_vec())?;
+    same(
+        "bytes",
+        target.attach(&[], &["printf", "a\\nb"])?.stdout,
+        b"a\nb".to_vec(),
+    )?;
     let mut child = spawn(&target, "cat")?;
-    let block: Vec<u8> = (0..1_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let block: Vec<u8> = (0..1_u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let mut input = child.stdin.take().ok_or("no input")?;
     let mut output = child.stdout.take().ok_or("no output")?;
     const BLOCKS: usize = 100;
@@ -101,8 +133,16 @@ fn input_at_its_end_costs_nothing() -> Result<(), Failed> {
     let _output = ready(&mut child)?;
     let ticks = |id: u32| -> u64 {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        fields[11..13].iter().filter_map(|field| field.parse::<u64>().ok()).sum()
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        fields[11..13]
+            .iter()
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum()
     };
     let before = ticks(child.id());
     let mut spent = before;
@@ -135,8 +175,14 @@ fn background_processes_do_not_keep_the_session() -> Result<(), Failed> {
 fn signals_reach_the_command() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGINT, "INT"), (Signal::SIGQUIT, "QUIT")] {
-        let script = format!("trap 'echo got; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
+    for (signal, name) in [
+        (Signal::SIGTERM, "TERM"),
+        (Signal::SIGHUP, "HUP"),
+        (Signal::SIGINT, "INT"),
+        (Signal::SIGQUIT, "QUIT"),
+    ] {
+        let script =
+            format!("trap 'echo got; exit 7' {name}; echo ready; while :; do sleep 0.02; done");
         let mut child = spawn(&target, &script)?;
         let mut output = ready(&mut child)?;
         kill(Pid::from_raw(child.id().cast_signed()), signal)?;
@@ -151,13 +197,19 @@ fn signals_reach_the_command() -> Result<(), Failed> {
 fn server_of(child: &Child) -> Result<(Pid, String), Failed> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()))?;
     let server = children.split_whitespace().find(|pid| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "cntr-server")
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm.trim() == "cntr-server")
     });
     let server: i32 = server.ok_or("no server")?.parse()?;
     let sockets = fs::read_to_string("/proc/net/unix")?;
     let end = format!(".{server}");
-    let name = sockets.lines().find(|line| line.ends_with(&end)).and_then(|line| line.rsplit("cntr.stat.").next());
-    let connection = name.and_then(|name| name.split('.').next()).ok_or("no control socket")?;
+    let name = sockets
+        .lines()
+        .find(|line| line.ends_with(&end))
+        .and_then(|line| line.rsplit("cntr.stat.").next());
+    let connection = name
+        .and_then(|name| name.split('.').next())
+        .ok_or("no control socket")?;
     Ok((Pid::from_raw(server), connection.to_owned()))
 }
 
@@ -186,7 +238,10 @@ fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
     output.read_to_string(&mut rest)?;
     contains(&rest, "endpoint is not connected")?;
     child.wait()?;
-    gone("the connection", &format!("/sys/fs/fuse/connections/{connection}"))
+    gone(
+        "the connection",
+        &format!("/sys/fs/fuse/connections/{connection}"),
+    )
 }
 
 fn the_end_of_cntr_ends_the_session() -> Result<(), Failed> {
@@ -198,7 +253,10 @@ fn the_end_of_cntr_ends_the_session() -> Result<(), Failed> {
     child.kill()?;
     child.wait()?;
     gone("the server", &format!("/proc/{server}/fd"))?;
-    gone("the connection", &format!("/sys/fs/fuse/connections/{connection}"))
+    gone(
+        "the connection",
+        &format!("/sys/fs/fuse/connections/{connection}"),
+    )
 }
 
 fn no_descriptor_leaks() -> Result<(), Failed> {
@@ -208,24 +266,67 @@ fn no_descriptor_leaks() -> Result<(), Failed> {
     let pid = target.pid.to_string();
     let script = "exec 7< /etc/passwd; exec \"$0\" attach \"$1\" -- ls /proc/self/fd";
     let output = finish(Command::new("sh").args(["-c", script, CNTR, &pid]))?;
-    same("descriptors", text(&output.stdout), "0\n1\n2\n3\n".to_owned())
+    same(
+        "descriptors",
+        text(&output.stdout),
+        "0\n1\n2\n3\n".to_owned(),
+    )
 }
 
 /// C7.
 fn the_environment_is_the_containers() -> Result<(), Failed> {
     let root = Rootfs::new();
-    let target = Target::sleeping(&root, &["--env", "OF_THE_CONTAINER=1", "--env", "LD_LIBRARY_PATH=/x"])?;
+    let target = Target::sleeping(
+        &root,
+        &["--env", "OF_THE_CONTAINER=1", "--env", "LD_LIBRARY_PATH=/x"],
+    )?;
     let pid = target.pid.to_string();
     let mut command = Command::new(CNTR);
-    command.env("SECRET", "s").env("PASSED", "p").env("TERM", "vt52").env("LC_TIME", "C").env_remove("LANG");
-    command.args(["attach", "--env", "PASSED", "--env", "SET=a=b", "--env", "NONE", "--workdir", "/usr", &pid, "--"]);
+    command
+        .env("SECRET", "s")
+        .env("PASSED", "p")
+        .env("TERM", "vt52")
+        .env("LC_TIME", "C")
+        .env_remove("LANG");
+    command.args([
+        "attach",
+        "--env",
+        "PASSED",
+        "--env",
+        "SET=a=b",
+        "--env",
+        "NONE",
+        "--workdir",
+        "/usr",
+        &pid,
+        "--",
+    ]);
     command.args(["sh", "-c", "env; echo in $(pwd)"]);
     let printed = text(&finish(&mut command)?.stdout);
-    for line in ["OF_THE_CONTAINER=1", "PASSED=p", "SET=a=b", "TERM=vt52", "LC_TIME=C", "HOSTNAME=cntr", "in /usr"] {
-        same(line, printed.lines().filter(|other| *other == line).count(), 1)?;
+    for line in [
+        "OF_THE_CONTAINER=1",
+        "PASSED=p",
+        "SET=a=b",
+        "TERM=vt52",
+        "LC_TIME=C",
+        "HOSTNAME=cntr",
+        "in /usr",
+    ] {
+        same(
+            line,
+            printed.lines().filter(|other| *other == line).count(),
+            1,
+        )?;
     }
     for name in ["SECRET", "NONE", "LD_LIBRARY_PATH", "CARGO"] {
-        same(name, printed.lines().filter(|line| line.starts_with(name)).count(), 0)?;
+        same(
+            name,
+            printed
+                .lines()
+                .filter(|line| line.starts_with(name))
+                .count(),
+            0,
+        )?;
     }
     let path = std::env::var("PATH")?;
     contains(&printed, &format!("PATH={path}\n"))

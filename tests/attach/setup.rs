@@ -18,8 +18,14 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// Steps that cntr itself takes before there is another process.
-const OWN: [Step; 6] =
-    [Step::OpenTarget, Step::OpenCgroups, Step::PlanMounts, Step::MakeView, Step::ForkServer, Step::ForkSession];
+const OWN: [Step; 6] = [
+    Step::OpenTarget,
+    Step::OpenCgroups,
+    Step::PlanMounts,
+    Step::MakeView,
+    Step::ForkServer,
+    Step::ForkSession,
+];
 
 /// Steps that a session of a container with all there is does not take.
 const UNUSED: [Step; 0] = [];
@@ -33,8 +39,16 @@ fn attach(target: &Target, options: &[&str]) -> Result<(std::process::Output, Du
 /// Nothing of the sessions of this process is left: it looks for children and servers of its own only.
 fn nothing_left(target: &Target) -> Result<(), Failed> {
     let mounts = target.proc("mountinfo");
-    same("mounts in the container", mounts.contains("fuse.cntr"), false)?;
-    same("base directory on the host", Path::new("/var/lib/cntr").exists(), false)
+    same(
+        "mounts in the container",
+        mounts.contains("fuse.cntr"),
+        false,
+    )?;
+    same(
+        "base directory on the host",
+        Path::new("/var/lib/cntr").exists(),
+        false,
+    )
 }
 
 fn every_step_may_fail() -> Result<(), Failed> {
@@ -44,7 +58,11 @@ fn every_step_may_fail() -> Result<(), Failed> {
     for step in Step::ALL.iter().filter(|step| !UNUSED.contains(step)) {
         let (output, time) = attach(&target, &["--fail-at", step.name()])?;
         let message = text(&output.stderr);
-        same(&format!("{} {message}", step.name()), output.status.code(), Some(125))?;
+        same(
+            &format!("{} {message}", step.name()),
+            output.status.code(),
+            Some(125),
+        )?;
         contains(&message, step.text())?;
         contains(&message, "fault injected")?;
         // The limit is generous: a machine under load is no failure of the set-up. A hang would be the deadline's 10 s.
@@ -59,11 +77,18 @@ fn every_step_may_fail() -> Result<(), Failed> {
 fn every_process_may_die() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    for step in Step::ALL.iter().filter(|step| !UNUSED.contains(step) && !OWN.contains(step)) {
+    for step in Step::ALL
+        .iter()
+        .filter(|step| !UNUSED.contains(step) && !OWN.contains(step))
+    {
         let fault = format!("{}:kill", step.name());
         let (output, time) = attach(&target, &["--fail-at", &fault])?;
         let message = text(&output.stderr);
-        same(&format!("{fault} {message}"), output.status.code(), Some(125))?;
+        same(
+            &format!("{fault} {message}"),
+            output.status.code(),
+            Some(125),
+        )?;
         contains(&message, step.text())?;
         contains(&message, "died")?;
         if time > Duration::from_secs(5) {
@@ -98,10 +123,21 @@ fn a_hang_is_given_up() -> Result<(), Failed> {
 fn limits_too_low_are_named() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    let odd = cntr(&["attach", "--fail-at", "dance", &target.pid.to_string(), "--", "true"])?;
+    let odd = cntr(&[
+        "attach",
+        "--fail-at",
+        "dance",
+        &target.pid.to_string(),
+        "--",
+        "true",
+    ])?;
     same("code", odd.status.code(), Some(125))?;
     // D4: the usual limit of descriptors is enough.
-    let script = format!("ulimit -n 1024; exec {} attach {} -- ls /usr/bin", crate::fake::CNTR, target.pid);
+    let script = format!(
+        "ulimit -n 1024; exec {} attach {} -- ls /usr/bin",
+        crate::fake::CNTR,
+        target.pid
+    );
     let output = crate::fake::finish(std::process::Command::new("sh").args(["-c", &script]))?;
     same("code", output.status.code(), Some(0))
 }
@@ -111,7 +147,11 @@ fn notes_are_printed_with_v() -> Result<(), Failed> {
     let target = Target::sleeping(&root, &["--userns"])?;
     let output = target.attach(&["-v"], &["true"])?;
     let notes = text(&output.stderr);
-    for word in ["read-only", "joined namespaces: mnt, uts, ipc, net, pid", "joined namespace: user"] {
+    for word in [
+        "read-only",
+        "joined namespaces: mnt, uts, ipc, net, pid",
+        "joined namespace: user",
+    ] {
         contains(&notes, word)?;
     }
     let quiet = target.attach(&[], &["true"])?;

@@ -41,7 +41,15 @@ struct Terminal {
 
 impl Terminal {
     fn open(arguments: &[&str]) -> Result<Terminal, Failed> {
-        let pty = openpty(&Size { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }, None)?;
+        let pty = openpty(
+            &Size {
+                ws_row: 24,
+                ws_col: 80,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+            None,
+        )?;
         let stdio = || pty.slave.try_clone().map(Stdio::from);
         let child = Command::new("setsid")
             .args(["--ctty", "--wait", CNTR])
@@ -52,7 +60,12 @@ impl Terminal {
             .stdout(stdio()?)
             .stderr(stdio()?)
             .spawn()?;
-        Ok(Terminal { master: File::from(pty.master), slave: pty.slave, child, seen: String::new() })
+        Ok(Terminal {
+            master: File::from(pty.master),
+            slave: pty.slave,
+            child,
+            seen: String::new(),
+        })
     }
 
     fn attach(target: &Target, command: &[&str]) -> Result<Terminal, Failed> {
@@ -103,10 +116,17 @@ impl Terminal {
     /// cntr itself: the child of setsid(1), or that process.
     fn cntr(&self) -> Pid {
         let id = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children =
+            std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         let comm = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-        let pid = children.split_whitespace().next().filter(|_| comm.trim() == "setsid");
-        Pid::from_raw(pid.and_then(|pid| pid.parse().ok()).unwrap_or(id.cast_signed()))
+        let pid = children
+            .split_whitespace()
+            .next()
+            .filter(|_| comm.trim() == "setsid");
+        Pid::from_raw(
+            pid.and_then(|pid| pid.parse().ok())
+                .unwrap_or(id.cast_signed()),
+        )
     }
 }
 
@@ -121,10 +141,19 @@ impl Drop for Terminal {
 fn sizes_follow() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    let script = "trap 'stty size; echo changed' WINCH; stty size; echo ready; while :; do sleep 0.05; done";
+    let script =
+        "trap 'stty size; echo changed' WINCH; stty size; echo ready; while :; do sleep 0.05; done";
     let mut terminal = Terminal::attach(&target, &["sh", "-c", script])?;
     terminal.expect("24 80\r\nready")?;
-    set_size(terminal.master.as_fd(), &Size { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 })?;
+    set_size(
+        terminal.master.as_fd(),
+        &Size {
+            ws_row: 50,
+            ws_col: 132,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+    )?;
     terminal.expect("50 132\r\nchanged").map(drop)
 }
 
@@ -148,7 +177,11 @@ fn job_control(shell: &[&str], stopped: &str) -> Result<(), Failed> {
     terminal.type_in("echo be''gin; sleep 100; echo co''de $?\r")?;
     let start = terminal.expect("begin\r\n")?;
     for complaint in ["job control", "process group", "setpgid", "tty"] {
-        same(&format!("{complaint} in {start:?}"), start.contains(complaint), false)?;
+        same(
+            &format!("{complaint} in {start:?}"),
+            start.contains(complaint),
+            false,
+        )?;
     }
     // Until the job is in the foreground the key would stop the shell's own line.
     wait_for_job(&terminal, "sleep")?;
@@ -156,7 +189,11 @@ fn job_control(shell: &[&str], stopped: &str) -> Result<(), Failed> {
     terminal.expect(stopped)?;
     terminal.type_in("jobs; echo li''sted\r")?;
     let jobs = terminal.expect("listed\r\n")?;
-    same(&format!("sleep 100 in {jobs:?}"), jobs.contains("sleep 100"), true)?;
+    same(
+        &format!("sleep 100 in {jobs:?}"),
+        jobs.contains("sleep 100"),
+        true,
+    )?;
     terminal.type_in("fg\r")?;
     wait_for_job(&terminal, "sleep")?;
     terminal.type_in("\x03")?;
@@ -175,20 +212,29 @@ fn wait_for_job(terminal: &Terminal, name: &str) -> Result<(), Failed> {
     let field = |pid: &str, n: usize| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let rest = stat.rsplit(')').next().unwrap_or_default().to_owned();
-        rest.split_whitespace().nth(n).unwrap_or_default().to_owned()
+        rest.split_whitespace()
+            .nth(n)
+            .unwrap_or_default()
+            .to_owned()
     };
     while start.elapsed() < PATIENCE {
-        let children = std::fs::read_to_string(format!("/proc/{cntr}/task/{cntr}/children")).unwrap_or_default();
+        let children = std::fs::read_to_string(format!("/proc/{cntr}/task/{cntr}/children"))
+            .unwrap_or_default();
         for shell in children.split_whitespace() {
             let foreground = field(shell, 5);
-            let comm = std::fs::read_to_string(format!("/proc/{foreground}/comm")).unwrap_or_default();
+            let comm =
+                std::fs::read_to_string(format!("/proc/{foreground}/comm")).unwrap_or_default();
             if comm.trim() == name && field(&foreground, 0) == "S" {
                 return Ok(());
             }
         }
         std::thread::yield_now();
     }
-    Err(format!("{name} does not run in the foreground; printed: {:?}", terminal.seen).into())
+    Err(format!(
+        "{name} does not run in the foreground; printed: {:?}",
+        terminal.seen
+    )
+    .into())
 }
 
 fn job_control_in_bash() -> Result<(), Failed> {
@@ -207,7 +253,8 @@ fn the_terminal_is_restored() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     // Of cntr by SIGTERM, then of the command by SIGKILL.
-    for (signal, of_command, code) in [(Signal::SIGTERM, false, 143), (Signal::SIGKILL, true, 137)] {
+    for (signal, of_command, code) in [(Signal::SIGTERM, false, 143), (Signal::SIGKILL, true, 137)]
+    {
         let mut terminal = Terminal::attach(&target, &["sh", "-c", "echo ready; sleep 100; true"])?;
         terminal.expect("ready")?;
         let start = Instant::now();
@@ -218,7 +265,8 @@ fn the_terminal_is_restored() -> Result<(), Failed> {
         let cntr = terminal.cntr();
         let children = std::fs::read_to_string(format!("/proc/{cntr}/task/{cntr}/children"))?;
         let command = children.split_whitespace().find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sh")
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.trim() == "sh")
         });
         let command = Pid::from_raw(command.ok_or("no command")?.parse()?);
         kill(if of_command { command } else { cntr }, signal)?;
@@ -232,7 +280,10 @@ fn the_terminal_is_restored() -> Result<(), Failed> {
 fn a_background_process_does_not_hold_the_terminal() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    let mut terminal = Terminal::attach(&target, &["bash", "-c", "trap '' HUP; sleep 30 & echo last; exit 5"])?;
+    let mut terminal = Terminal::attach(
+        &target,
+        &["bash", "-c", "trap '' HUP; sleep 30 & echo last; exit 5"],
+    )?;
     same("code", terminal.code()?, Some(5))?;
     terminal.expect("last").map(drop)
 }
@@ -240,9 +291,22 @@ fn a_background_process_does_not_hold_the_terminal() -> Result<(), Failed> {
 fn a_container_without_devpts_has_a_terminal() -> Result<(), Failed> {
     let root = Rootfs::new();
     let mut command = Command::new("unshare");
-    command.args(["-m", "-p", "-f", "--propagation", "private", "chroot", root.path(), "/bin/sleep", "1000"]);
+    command.args([
+        "-m",
+        "-p",
+        "-f",
+        "--propagation",
+        "private",
+        "chroot",
+        root.path(),
+        "/bin/sleep",
+        "1000",
+    ]);
     let target = Target::by_hand(&mut command, "sleep")?;
-    let mut terminal = Terminal::attach(&target, &["sh", "-c", "stty size; test -t 0 && echo terminal; exit 3"])?;
+    let mut terminal = Terminal::attach(
+        &target,
+        &["sh", "-c", "stty size; test -t 0 && echo terminal; exit 3"],
+    )?;
     terminal.expect("24 80\r\nterminal")?;
     same("code", terminal.code()?, Some(3))
 }
@@ -252,7 +316,10 @@ fn exec_and_run_have_terminals() -> Result<(), Failed> {
     let target = Target::sleeping(&root, &["--userns"])?;
     let pid = target.pid.to_string();
     let script = "test -t 0 && echo terminal; exit 4";
-    for arguments in [["exec", &pid, "--", "sh", "-c", script], ["run", root.path(), "--", "sh", "-c", script]] {
+    for arguments in [
+        ["exec", &pid, "--", "sh", "-c", script],
+        ["run", root.path(), "--", "sh", "-c", script],
+    ] {
         let mut terminal = Terminal::open(&arguments)?;
         terminal.expect("terminal")?;
         same("code", terminal.code()?, Some(4))?;
