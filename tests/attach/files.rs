@@ -105,6 +105,22 @@ fn odd_containers_work() -> Result<(), Failed> {
     )?;
     let output = target.attach(&[], &["touch", "/var/lib/cntr/x"])?;
     contains(&text(&output.stderr), "ead-only")?;
+    // The root belongs to the user namespace, and to nobody else.
+    let root = Rootfs::new();
+    let chown = Command::new("chown")
+        .args(["-R", "100000:100000", root.path()])
+        .status()?;
+    same("chown", chown.success(), true)?;
+    fs::set_permissions(&root.0, fs::Permissions::from_mode(0o700))?;
+    let target = Target::sleeping(&root, &["--userns"])?;
+    let script =
+        "stat -c %u /var/lib/cntr /var/lib/cntr/etc/passwd; echo x > /var/lib/cntr/new; id -u";
+    same("owners", target.sh(&[], script)?, "0\n0\n0\n".to_owned())?;
+    same(
+        "owner of a new file",
+        fs::metadata(root.0.join("new"))?.uid(),
+        100_000,
+    )?;
     // Neither /proc nor /sys nor /dev is there, nor anything mounted.
     let root = Rootfs::new();
     for name in ["tmp", "proc", "sys", "dev"] {

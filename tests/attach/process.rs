@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cntr::sys::process::pidfd_open;
 use libtest_mimic::Failed;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -232,7 +235,11 @@ fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
     let mut child = spawn(&target, script)?;
     let mut output = ready(&mut child)?;
     let (server, connection) = server_of(&child)?;
+    let process = pidfd_open(server)?;
     kill(server, Signal::SIGKILL)?;
+    // A request that is under way while it dies gets ECONNABORTED; every one after that ENOTCONN.
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    same("ended", poll(&mut fds, PollTimeout::from(10_000_u16))?, 1)?;
     child.stdin.take().ok_or("no input")?.write_all(b"go\n")?;
     let mut rest = String::new();
     output.read_to_string(&mut rest)?;
