@@ -156,7 +156,7 @@ impl PassthroughFs {
         set: &SetAttr,
     ) -> Result<Attributes> {
         let inode = self.host_to_change(node)?;
-        let fd = self.fd(&inode)?;
+        let fd = self.fd_or_open_file(&inode, fh)?;
         let bits = SuidBits::kill_if(set.kill_suidgid);
         if let Some(size) = set.size {
             changing(bits)?;

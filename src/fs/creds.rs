@@ -83,7 +83,17 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
     let _ = creds::set_effective(Capability::SYS_RESOURCE, false);
     let _ = creds::set_groups(&[]);
     let _ = creds::set_effective(Capability::FSETID, true);
-    let own = Maker::new(creds::fsuid(), creds::fsgid(), 0, std::iter::empty());
+    // The thread may have been started by one that acted as somebody; the effective ids are always the server's.
+    let (uid, gid) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let own = Maker::new(
+        creds::set_fsuid(uid),
+        creds::set_fsgid(gid),
+        0,
+        std::iter::empty(),
+    );
     Ok(state.insert(State {
         own,
         current: own,

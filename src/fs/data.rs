@@ -24,7 +24,7 @@ use super::inode::{Fingerprint, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
-use super::{Access, PassthroughFs};
+use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
     Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
     WriteRequest,
@@ -36,10 +36,10 @@ use crate::sys::stat::{self, Stat};
 const GRANULARITY: Duration = Duration::from_millis(20);
 
 impl PassthroughFs {
-    /// Opens `inode` on the host; in a read-only view without touching its access time.
+    /// Opens `inode` on the host, so that reading does not touch its access time if that is to be kept.
     pub(super) fn open_host(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
         let fd = self.fd(inode)?;
-        if self.access == Access::ReadOnly {
+        if self.access_times == AccessTimes::Keep {
             match self
                 .descriptors
                 .reopen(fd.as_fd(), flags | OFlag::O_NOATIME)

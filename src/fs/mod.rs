@@ -58,7 +58,7 @@ use fuse_proto::{fuse_file_lock, fuse_kstatfs};
 use nix::unistd::UnlinkatFlags;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
-pub use policy::{Access, CachePolicy, Error, Options, Synthetic, SyntheticKind};
+pub use policy::{Access, AccessTimes, CachePolicy, Error, Options, Synthetic, SyntheticKind};
 
 use crate::engine::{
     Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
@@ -86,6 +86,7 @@ pub struct PassthroughFs {
     overlay: Overlay,
     id_map: IdMap,
     access: Access,
+    access_times: AccessTimes,
     cache: CachePolicy,
 }
 
@@ -109,6 +110,7 @@ impl PassthroughFs {
         let Options {
             root,
             access,
+            access_times,
             id_map,
             synthetic,
             cache,
@@ -168,6 +170,11 @@ impl PassthroughFs {
             overlay,
             id_map,
             access,
+            access_times: if access == Access::ReadOnly {
+                AccessTimes::Keep
+            } else {
+                access_times
+            },
             cache,
         })
     }

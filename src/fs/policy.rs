@@ -32,6 +32,16 @@ impl Default for CachePolicy {
     }
 }
 
+/// Whether reading leaves a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// As the host's mount has it.
+    #[default]
+    Host,
+    /// Reading through the view changes no access times.
+    Keep,
+}
+
 /// What a synthetic path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticKind {
@@ -57,6 +67,8 @@ pub struct Options {
     pub root: OwnedFd,
     /// Whether it can be changed.
     pub access: Access,
+    /// Whether reading changes access times. In a read-only view it never does.
+    pub access_times: AccessTimes,
     /// How ids are presented.
     pub id_map: IdMap,
     /// Paths that exist whatever the host has there.
@@ -75,6 +87,7 @@ impl Options {
         Options {
             root,
             access: Access::default(),
+            access_times: AccessTimes::default(),
             id_map: IdMap::IDENTITY,
             synthetic: Vec::new(),
             cache: CachePolicy::default(),
