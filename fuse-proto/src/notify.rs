@@ -238,7 +238,7 @@ pub fn encode_retrieve(
 }
 
 /// Send all requests again that were read and not yet answered, with
-/// [`FUSE_UNIQUE_RESEND`](crate::FUSE_UNIQUE_RESEND) in `unique`.
+/// [`FUSE_UNIQUE_RESEND`] in `unique`.
 ///
 /// # Errors
 ///

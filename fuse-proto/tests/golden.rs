@@ -128,6 +128,32 @@ fn create_with_label_and_group() {
     assert_eq!(ext.supplementary_groups().collect::<Vec<_>>(), [4242]);
 }
 
+/// Without a security module there is still a record for the context, an empty one.
+#[test]
+fn mkdir_of_linux_6_18() {
+    let message = hex(
+        "4f000000 09000000 5001000000000000 0100000000000000 63000000 63000000 a6750000 0300 0000
+         ff010000 12000000
+         6e6f6469723300
+         08000000 00000000
+         10000000 20000000 01000000 d2040000",
+    );
+    let d = Dialect::default();
+    let request = Request::contiguous(&message, d).unwrap();
+    assert_eq!((request.header.uid, request.header.pid), (99, 0x75a6));
+    let Operation::Mkdir { arg, name, ext } = request.operation else {
+        panic!("{:?}", request.operation)
+    };
+    assert_eq!((arg.mode, arg.umask, name), (0o777, 0o22, c"nodir3"));
+    assert_eq!(ext.security_contexts().count(), 0);
+    assert_eq!(ext.supplementary_groups().collect::<Vec<_>>(), [1234]);
+
+    let mut extensions = Vec::new();
+    Extensions::encode_security_contexts(&[], &mut extensions);
+    Extensions::encode_supplementary_groups(&[1234], &mut extensions);
+    assert_eq!(ext.as_bytes(), extensions);
+}
+
 #[test]
 fn statx() {
     assert_eq!(size_of::<fuse_statx_in>(), 24);

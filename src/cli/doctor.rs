@@ -46,7 +46,12 @@ struct Check {
 
 impl Check {
     fn new(subject: &'static str, verdict: Verdict, found: impl Into<String>) -> Check {
-        Check { subject, verdict, found: found.into(), remedy: None }
+        Check {
+            subject,
+            verdict,
+            found: found.into(),
+            remedy: None,
+        }
     }
 
     fn remedy(mut self, remedy: impl Into<String>) -> Check {
@@ -72,14 +77,25 @@ pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         println!("{}", table(&checks));
         let used = "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed";
-        println!("{}", if works { used } else { "sessions and mounts do not work here: see 'missing' above" });
+        println!(
+            "{}",
+            if works {
+                used
+            } else {
+                "sessions and mounts do not work here: see 'missing' above"
+            }
+        );
     }
-    Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if works {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     for check in checks {
         let verdict = match check.verdict {
             Verdict::Ok => "ok",
@@ -99,7 +115,9 @@ fn table(checks: &[Check]) -> Table {
 fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let mut parts = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut parts = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let found = format!("Linux {release}");
     match version {
@@ -118,7 +136,11 @@ const NEEDED: [(u32, &str, &str); 8] = [
     (19, "CAP_SYS_PTRACE", "look into a container's process"),
     (18, "CAP_SYS_CHROOT", "change the root"),
     (1, "CAP_DAC_OVERRIDE", "serve files of all users"),
-    (2, "CAP_DAC_READ_SEARCH", "keep files by handle instead of descriptor"),
+    (
+        2,
+        "CAP_DAC_READ_SEARCH",
+        "keep files by handle instead of descriptor",
+    ),
     (0, "CAP_CHOWN", "change owners"),
     (6, "CAP_SETGID", "act as the caller"),
     (7, "CAP_SETUID", "act as the caller"),
@@ -137,19 +159,38 @@ fn privileges() -> Check {
         .map(|(_, name, what)| format!("{name} ({what})"))
         .collect();
     if missing.is_empty() {
-        let note = if effective & (1 << 24) == 0 { ", without CAP_SYS_RESOURCE" } else { "" };
-        return Check::new("privileges", Verdict::Ok, format!("uid {}{note}", nix::unistd::geteuid()));
+        let note = if effective & (1 << 24) == 0 {
+            ", without CAP_SYS_RESOURCE"
+        } else {
+            ""
+        };
+        return Check::new(
+            "privileges",
+            Verdict::Ok,
+            format!("uid {}{note}", nix::unistd::geteuid()),
+        );
     }
-    Check::new("privileges", Verdict::Missing, format!("without {}", missing.join(", "))).remedy("run as root (sudo)")
+    Check::new(
+        "privileges",
+        Verdict::Missing,
+        format!("without {}", missing.join(", ")),
+    )
+    .remedy("run as root (sudo)")
 }
 
 fn device() -> Check {
-    match fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+    {
         Ok(_) => Check::new("/dev/fuse", Verdict::Ok, "can be opened"),
         Err(error) => {
             let remedy = match error.raw_os_error() {
                 Some(libc::ENOENT) => "mknod /dev/fuse c 10 229",
-                Some(libc::ENODEV | libc::ENXIO) => "modprobe fuse, or a kernel with CONFIG_FUSE_FS",
+                Some(libc::ENODEV | libc::ENXIO) => {
+                    "modprobe fuse, or a kernel with CONFIG_FUSE_FS"
+                }
                 Some(libc::EPERM) => "the devices cgroup forbids it: allow 'c 10:229 rwm'",
                 _ => "run as root",
             };
@@ -176,53 +217,107 @@ fn offer() -> Result<Negotiated, String> {
 
 fn capabilities(negotiated: &Negotiated) -> Vec<Check> {
     let offered = negotiated.offered;
-    let mut checks = vec![Check::new("FUSE mount", Verdict::Ok, format!("protocol 7.{}", negotiated.minor))];
+    let mut checks = vec![Check::new(
+        "FUSE mount",
+        Verdict::Ok,
+        format!("protocol 7.{}", negotiated.minor),
+    )];
     let wanted = [
         (InitFlags::POSIX_ACL, "POSIX ACLs", "ACLs are not enforced"),
-        (InitFlags::HANDLE_KILLPRIV_V2, "set-user-id clearing", "the kernel asks for an attribute before every write"),
-        (InitFlags::CREATE_SUPP_GROUP, "supplementary groups", "set-group-id directories see only the primary group"),
-        (InitFlags::PARALLEL_DIROPS, "parallel lookups", "lookups in one directory wait for each other"),
+        (
+            InitFlags::HANDLE_KILLPRIV_V2,
+            "set-user-id clearing",
+            "the kernel asks for an attribute before every write",
+        ),
+        (
+            InitFlags::CREATE_SUPP_GROUP,
+            "supplementary groups",
+            "set-group-id directories see only the primary group",
+        ),
+        (
+            InitFlags::PARALLEL_DIROPS,
+            "parallel lookups",
+            "lookups in one directory wait for each other",
+        ),
     ];
     for (flag, subject, loss) in wanted {
         checks.push(if offered.contains(flag) {
             Check::new(subject, Verdict::Ok, "offered by the kernel")
         } else {
-            Check::new(subject, Verdict::Note, format!("not offered by the kernel: {loss}"))
+            Check::new(
+                subject,
+                Verdict::Note,
+                format!("not offered by the kernel: {loss}"),
+            )
         });
     }
-    let later = [(InitFlags::PASSTHROUGH, "kernel passthrough"), (InitFlags::OVER_IO_URING, "FUSE over io_uring")];
+    let later = [
+        (InitFlags::PASSTHROUGH, "kernel passthrough"),
+        (InitFlags::OVER_IO_URING, "FUSE over io_uring"),
+    ];
     for (flag, subject) in later {
-        let offered = if offered.contains(flag) { "offered by the kernel" } else { "not offered by the kernel" };
-        checks.push(Check::new(subject, Verdict::Note, format!("{offered}; this version does not use it")));
+        let offered = if offered.contains(flag) {
+            "offered by the kernel"
+        } else {
+            "not offered by the kernel"
+        };
+        checks.push(Check::new(
+            subject,
+            Verdict::Note,
+            format!("{offered}; this version does not use it"),
+        ));
     }
     checks
 }
 
 fn io_uring() -> Check {
     let value = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
-    let disabled = value("/proc/sys/kernel/io_uring_disabled").unwrap_or_else(|_| "unknown".to_owned());
-    let fuse = value("/sys/module/fuse/parameters/enable_uring").unwrap_or_else(|_| "not known".to_owned());
-    Check::new("io_uring", Verdict::Note, format!("io_uring_disabled={disabled}, fuse.enable_uring={fuse}; not needed"))
+    let disabled =
+        value("/proc/sys/kernel/io_uring_disabled").unwrap_or_else(|_| "unknown".to_owned());
+    let fuse = value("/sys/module/fuse/parameters/enable_uring")
+        .unwrap_or_else(|_| "not known".to_owned());
+    Check::new(
+        "io_uring",
+        Verdict::Note,
+        format!("io_uring_disabled={disabled}, fuse.enable_uring={fuse}; not needed"),
+    )
 }
 
 fn descriptors() -> Check {
     use nix::sys::resource::{Resource, getrlimit};
     match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if hard >= 1024 => {
-            Check::new("open files", Verdict::Ok, format!("limit {soft}, at most {hard}; files beyond are kept by handle"))
-        }
-        Ok((_, hard)) => Check::new("open files", Verdict::Note, format!("limit {hard}")).remedy("ulimit -n 1024"),
-        Err(errno) => Check::new("open files", Verdict::Note, io::Error::from(errno).to_string()),
+        Ok((soft, hard)) if hard >= 1024 => Check::new(
+            "open files",
+            Verdict::Ok,
+            format!("limit {soft}, at most {hard}; files beyond are kept by handle"),
+        ),
+        Ok((_, hard)) => Check::new("open files", Verdict::Note, format!("limit {hard}"))
+            .remedy("ulimit -n 1024"),
+        Err(errno) => Check::new(
+            "open files",
+            Verdict::Note,
+            io::Error::from(errno).to_string(),
+        ),
     }
 }
 
 fn cgroups() -> Check {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let of_type = |name: &str| {
-        mounts.lines().filter_map(|line| line.split_once(" - ")).filter(|(_, tail)| tail.starts_with(name)).count()
+        mounts
+            .lines()
+            .filter_map(|line| line.split_once(" - "))
+            .filter(|(_, tail)| tail.starts_with(name))
+            .count()
     };
     let found = match (of_type("cgroup "), of_type("cgroup2 ")) {
-        (0, 0) => return Check::new("cgroups", Verdict::Note, "none mounted: a session cannot join its container's"),
+        (0, 0) => {
+            return Check::new(
+                "cgroups",
+                Verdict::Note,
+                "none mounted: a session cannot join its container's",
+            );
+        }
         (0, _) => "version 2",
         (_, 0) => "version 1",
         _ => "hybrid: version 1 and 2",
@@ -231,6 +326,7 @@ fn cgroups() -> Check {
 }
 
 fn security_modules() -> Check {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "not known".to_owned());
+    let modules =
+        fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "not known".to_owned());
     Check::new("security modules", Verdict::Ok, modules)
 }

@@ -78,7 +78,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     log_to_stderr(cli.global.verbose);
@@ -107,7 +111,10 @@ fn log_to_stderr(verbose: u8) {
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var("CNTR_LOG").from_env_lossy();
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("CNTR_LOG")
+        .from_env_lossy();
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -131,12 +138,16 @@ fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    let errno = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
     match errno {
         Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => {
             Some("this needs root: try again with sudo; `cntr doctor` says what is missing")
         }
-        Some(libc::EPERM | libc::ENODEV | libc::ENOSYS) => Some("`cntr doctor` says what this machine lacks"),
+        Some(libc::EPERM | libc::ENODEV | libc::ENOSYS) => {
+            Some("`cntr doctor` says what this machine lacks")
+        }
         _ => None,
     }
 }

@@ -66,7 +66,9 @@ pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {
 }
 
 fn canonical_directory(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
-    let full = path.canonicalize().with_context(|| format!("{what} {}", path.display()))?;
+    let full = path
+        .canonicalize()
+        .with_context(|| format!("{what} {}", path.display()))?;
     if !full.is_dir() {
         bail!("{what} {} is not a directory", path.display());
     }
@@ -86,9 +88,14 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         .with_context(|| format!("cannot open {}", source.display()))?
         .into();
     let fs = Arc::new(
-        PassthroughFs::new(table.file_system(root)?).with_context(|| format!("cannot serve {}", source.display()))?,
+        PassthroughFs::new(table.file_system(root)?)
+            .with_context(|| format!("cannot serve {}", source.display()))?,
     );
-    let DetachedMount { device, mount, connection } = DetachedMount::new(&table.mount_options(source))?;
+    let DetachedMount {
+        device,
+        mount,
+        connection,
+    } = DetachedMount::new(&table.mount_options(source))?;
     let config = Config {
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
@@ -107,9 +114,9 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     let statistics = move || {
         let statistics = fs.statistics();
         FileSystemStatistics {
-            inodes: statistics.inodes,
-            descriptors: statistics.descriptors,
-            handles: statistics.handles,
+            inodes: statistics.inodes as u64,
+            descriptors: statistics.descriptors as u64,
+            handles: statistics.handles as u64,
         }
     };
     if let Err(error) = Server::start(&session, connection, served, statistics) {
@@ -143,7 +150,11 @@ fn unmount_on_signal(signals: SigSet, target: PathBuf) -> io::Result<()> {
         let _ = signals.wait();
         std::process::exit(i32::from(super::FAILED));
     };
-    std::thread::Builder::new().name("cntr-signals".to_owned()).stack_size(256 << 10).spawn(wait).map(drop)
+    std::thread::Builder::new()
+        .name("cntr-signals".to_owned())
+        .stack_size(256 << 10)
+        .spawn(wait)
+        .map(drop)
 }
 
 /// As many descriptors as are allowed: the soft limit protects programs that use select(2), which this one does not.
@@ -157,7 +168,12 @@ fn raise_descriptor_limit() {
 }
 
 /// Starts this program again in the background and waits until it serves.
-fn daemonize(args: &MountArgs, source: &Path, target: &Path, global: &Global) -> anyhow::Result<ExitCode> {
+fn daemonize(
+    args: &MountArgs,
+    source: &Path,
+    target: &Path,
+    global: &Global,
+) -> anyhow::Result<ExitCode> {
     let mut command = Command::new("/proc/self/exe");
     command.arg("mount").arg("--tell");
     if global.verbose > 0 {
@@ -166,17 +182,29 @@ fn daemonize(args: &MountArgs, source: &Path, target: &Path, global: &Global) ->
     if !args.options.is_empty() {
         command.arg("-o").arg(args.options.join(","));
     }
-    command.arg("--").arg(source).arg(target).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .arg("--")
+        .arg(source)
+        .arg(target)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start the server")?;
     let stdout = child.stdout.take().context("the server has no stdout")?;
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).context("cannot hear from the server")?;
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .context("cannot hear from the server")?;
     if line.trim_end() == READY {
         return Ok(ExitCode::SUCCESS);
     }
     // It has said why on stderr.
     let status = child.wait().context("cannot wait for the server")?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(super::FAILED)))
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(super::FAILED),
+    ))
 }
 
 /// Says that the file system can be used, then lets go of the terminal and of the caller's directory.
@@ -184,8 +212,14 @@ fn become_daemon() -> anyhow::Result<()> {
     nix::unistd::setsid().context("cannot start a session of its own")?;
     std::env::set_current_dir("/").context("cannot change to /")?;
     let mut stdout = io::stdout();
-    writeln!(stdout, "{READY}").and_then(|()| stdout.flush()).context("cannot tell that it is mounted")?;
-    let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
+    writeln!(stdout, "{READY}")
+        .and_then(|()| stdout.flush())
+        .context("cannot tell that it is mounted")?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("cannot open /dev/null")?;
     nix::unistd::dup2_stdin(&null).context("stdin")?;
     nix::unistd::dup2_stdout(&null).context("stdout")?;
     nix::unistd::dup2_stderr(&null).context("stderr")?;

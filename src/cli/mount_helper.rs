@@ -51,7 +51,11 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         Err(error) => {
             let _ = error.print();
             // mount(8): 1 is incorrect invocation.
-            return Ok(if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS });
+            return Ok(if error.use_stderr() {
+                ExitCode::from(1)
+            } else {
+                ExitCode::SUCCESS
+            });
         }
     };
     super::log_to_stderr(helper.verbose);
@@ -59,9 +63,17 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     if helper.sloppy {
         options.retain(|option| MountTable::parse(std::slice::from_ref(option)).is_ok());
     }
-    let args =
-        MountArgs { source: helper.source, target: helper.target, options, daemonize: true, tell: false };
-    let global = Global { verbose: helper.verbose, json: false };
+    let args = MountArgs {
+        source: helper.source,
+        target: helper.target,
+        options,
+        daemonize: true,
+        tell: false,
+    };
+    let global = Global {
+        verbose: helper.verbose,
+        json: false,
+    };
     if helper.fake {
         MountTable::parse(&args.options)?;
         return Ok(ExitCode::SUCCESS);

@@ -12,8 +12,25 @@ use crate::sys::mount::MountAttr;
 
 /// Options mount(8) or fstab(5) handle themselves; they may stand there and mean nothing to a file system.
 const OF_MOUNT: &[&str] = &[
-    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "rw", "suid", "dev",
-    "exec", "async", "default_permissions", "relatime", "nostrictatime", "nolazytime",
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
+    "rw",
+    "suid",
+    "dev",
+    "exec",
+    "async",
+    "default_permissions",
+    "relatime",
+    "nostrictatime",
+    "nolazytime",
 ];
 
 /// What `-o` said.
@@ -41,7 +58,9 @@ impl MountTable {
     pub fn parse(options: &[String]) -> anyhow::Result<MountTable> {
         let mut table = MountTable::default();
         for option in options.iter().filter(|option| !option.is_empty()) {
-            table.add(option).with_context(|| format!("mount option '{option}'"))?;
+            table
+                .add(option)
+                .with_context(|| format!("mount option '{option}'"))?;
         }
         Ok(table)
     }
@@ -51,7 +70,11 @@ impl MountTable {
             Some((key, value)) => (key, Some(value)),
             None => (option, None),
         };
-        let required = || value.filter(|value| !value.is_empty()).context("needs a value");
+        let required = || {
+            value
+                .filter(|value| !value.is_empty())
+                .context("needs a value")
+        };
         match key {
             "ro" => self.read_only = true,
             "allow_other" => self.allow_other = true,
@@ -103,8 +126,15 @@ impl MountTable {
         }
         attr.set(MountAttr::RDONLY, self.read_only);
         MountOptions {
-            source: self.source_name.clone().unwrap_or_else(|| source.display().to_string()),
-            subtype: self.subtype.clone().or_else(|| Some("cntr".to_owned())).filter(|subtype| subtype != "none"),
+            source: self
+                .source_name
+                .clone()
+                .unwrap_or_else(|| source.display().to_string()),
+            subtype: self
+                .subtype
+                .clone()
+                .or_else(|| Some("cntr".to_owned()))
+                .filter(|subtype| subtype != "none"),
             allow_other: self.allow_other,
             default_permissions: true,
             attr,
@@ -117,7 +147,11 @@ impl MountTable {
     /// Ranges of ids that overlap.
     pub fn file_system(&self, root: OwnedFd) -> anyhow::Result<Options> {
         Ok(Options {
-            access: if self.read_only { Access::ReadOnly } else { Access::ReadWrite },
+            access: if self.read_only {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
             id_map: IdMap::new(self.uids.clone(), self.gids.clone())?,
             cache: self.cache.unwrap_or_default(),
             ..Options::new(root)
@@ -130,18 +164,33 @@ fn cache(value: &str) -> anyhow::Result<CachePolicy> {
         return Ok(CachePolicy::Strict);
     }
     let seconds = value.strip_prefix("ttl=").unwrap_or(value);
-    let seconds: f64 = seconds.parse().ok().context("must be 'strict' or a number of seconds")?;
-    let ttl = Duration::try_from_secs_f64(seconds).ok().context("must be 'strict' or a number of seconds")?;
+    let seconds: f64 = seconds
+        .parse()
+        .ok()
+        .context("must be 'strict' or a number of seconds")?;
+    let ttl = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .context("must be 'strict' or a number of seconds")?;
     Ok(CachePolicy::Ttl(ttl))
 }
 
 fn extent(value: &str) -> anyhow::Result<Extent> {
-    let parts: Vec<u32> = value.split(':').map(str::parse).collect::<Result<_, _>>().unwrap_or_default();
-    let [inside, outside, count] = parts[..] else { bail!("must be INSIDE:OUTSIDE:COUNT, three numbers") };
+    let parts: Vec<u32> = value
+        .split(':')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .unwrap_or_default();
+    let [inside, outside, count] = parts[..] else {
+        bail!("must be INSIDE:OUTSIDE:COUNT, three numbers")
+    };
     if count == 0 || inside.checked_add(count).is_none() || outside.checked_add(count).is_none() {
         bail!("covers no ids, or ids above 4294967294");
     }
-    Ok(Extent { inside, outside, count })
+    Ok(Extent {
+        inside,
+        outside,
+        count,
+    })
 }
 
 #[cfg(test)]
@@ -154,15 +203,30 @@ mod tests {
 
     #[test]
     fn reads_what_fstab_says() {
-        let table = parse("rw,defaults,ro,allow_other,nosuid,cache=0.5,uidmap=0:100000:65536,x-systemd.automount").unwrap();
+        let table = parse(
+            "rw,defaults,ro,allow_other,nosuid,cache=0.5,uidmap=0:100000:65536,x-systemd.automount",
+        )
+        .unwrap();
         assert!(table.read_only && table.allow_other);
-        assert_eq!(table.cache, Some(CachePolicy::Ttl(Duration::from_millis(500))));
+        assert_eq!(
+            table.cache,
+            Some(CachePolicy::Ttl(Duration::from_millis(500)))
+        );
         assert_eq!(table.uids.len(), 1);
         let options = table.mount_options(Path::new("/srv"));
-        assert_eq!((options.source.as_str(), options.subtype.as_deref()), ("/srv", Some("cntr")));
+        assert_eq!(
+            (options.source.as_str(), options.subtype.as_deref()),
+            ("/srv", Some("cntr"))
+        );
         assert_eq!(options.attr, MountAttr::NOSUID | MountAttr::RDONLY);
         assert_eq!(parse("").unwrap(), MountTable::default());
-        assert_eq!(parse("subtype=none").unwrap().mount_options(Path::new("/")).subtype, None);
+        assert_eq!(
+            parse("subtype=none")
+                .unwrap()
+                .mount_options(Path::new("/"))
+                .subtype,
+            None
+        );
     }
 
     #[test]

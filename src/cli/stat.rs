@@ -46,8 +46,11 @@ pub fn run(args: &StatArgs, global: &Global) -> anyhow::Result<ExitCode> {
         print(&report, None, global)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let interval = Duration::try_from_secs_f64(seconds).ok().filter(|interval| !interval.is_zero());
-    let interval = interval.with_context(|| format!("--watch {seconds}: must be more than 0 seconds"))?;
+    let interval = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|interval| !interval.is_zero());
+    let interval =
+        interval.with_context(|| format!("--watch {seconds}: must be more than 0 seconds"))?;
     let mut before = report;
     loop {
         std::thread::sleep(interval);
@@ -68,7 +71,12 @@ fn list(global: &Global) -> anyhow::Result<ExitCode> {
         println!("{}", serde_json::to_string(&reports)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = table(&["PID", "KIND", "SOURCE", "TARGET", "REQUESTS", "INODES", "RSS", "UPTIME"], &[0, 4, 5, 6, 7]);
+    let mut table = table(
+        &[
+            "PID", "KIND", "SOURCE", "TARGET", "REQUESTS", "INODES", "RSS", "UPTIME",
+        ],
+        &[0, 4, 5, 6, 7],
+    );
     for report in &reports {
         table.add_row([
             report.pid.to_string(),
@@ -119,12 +127,27 @@ fn summary(report: &Report) -> String {
 /// The table of operations, busiest first. With an earlier report the rates are those since then.
 #[must_use]
 pub fn operations(report: &Report, before: Option<&Report>) -> Table {
-    let heads = ["OPERATION", "COUNT", "ERRORS", "RATE/S", "BYTES", "P50", "P99", "P99.9", "MAX"];
+    let heads = [
+        "OPERATION",
+        "COUNT",
+        "ERRORS",
+        "RATE/S",
+        "BYTES",
+        "P50",
+        "P99",
+        "P99.9",
+        "MAX",
+    ];
     let mut table = table(&heads, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let mut rows: Vec<&OperationStatistics> = report.operations.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.requests));
     for row in rows {
-        let earlier = before.and_then(|before| before.operations.iter().find(|old| old.operation == row.operation));
+        let earlier = before.and_then(|before| {
+            before
+                .operations
+                .iter()
+                .find(|old| old.operation == row.operation)
+        });
         let requests = row.requests - earlier.map_or(0, |old| old.requests);
         let elapsed = report.uptime_ns - before.map_or(0, |before| before.uptime_ns);
         let rate = requests as f64 / (elapsed.max(1) as f64 / 1e9);
@@ -133,7 +156,11 @@ pub fn operations(report: &Report, before: Option<&Report>) -> Table {
             row.requests.to_string(),
             row.errors.to_string(),
             format!("{rate:.0}"),
-            if row.bytes == 0 { String::new() } else { size(row.bytes) },
+            if row.bytes == 0 {
+                String::new()
+            } else {
+                size(row.bytes)
+            },
             duration(row.p50_ns),
             duration(row.p99_ns),
             duration(row.p999_ns),
@@ -144,12 +171,18 @@ pub fn operations(report: &Report, before: Option<&Report>) -> Table {
 }
 
 fn requests(report: &Report) -> u64 {
-    report.operations.iter().map(|operation| operation.requests).sum()
+    report
+        .operations
+        .iter()
+        .map(|operation| operation.requests)
+        .sum()
 }
 
 fn table(heads: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heads.iter().copied());
+    table
+        .load_style(presets::NOTHING)
+        .set_header(heads.iter().copied());
     for index in right {
         if let Some(column) = table.column_mut(*index) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -167,7 +200,11 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// Nanoseconds with a unit a person reads.

@@ -11,14 +11,13 @@ use crate::{DecodeError, ExpireFlags};
 
 /// A notification, as the kernel would read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Notification<'a> {
-    /// See [`encode_poll`].
+    /// See [`encode_poll`](super::encode_poll).
     Poll {
         /// Handle of the POLL request.
         kh: u64,
     },
-    /// See [`encode_inval_inode`].
+    /// See [`encode_inval_inode`](super::encode_inval_inode).
     InvalInode {
         /// Node id.
         nodeid: u64,
@@ -27,7 +26,7 @@ pub enum Notification<'a> {
         /// Number of bytes, 0 or less for all.
         len: i64,
     },
-    /// See [`encode_inval_entry`].
+    /// See [`encode_inval_entry`](super::encode_inval_entry).
     InvalEntry {
         /// Node id of the directory.
         parent: u64,
@@ -36,7 +35,7 @@ pub enum Notification<'a> {
         /// Whether to expire only.
         flags: ExpireFlags,
     },
-    /// See [`encode_delete`].
+    /// See [`encode_delete`](super::encode_delete).
     Delete {
         /// Node id of the directory.
         parent: u64,
@@ -45,7 +44,7 @@ pub enum Notification<'a> {
         /// Name in the directory.
         name: &'a CStr,
     },
-    /// See [`encode_store`].
+    /// See [`encode_store`](super::encode_store).
     Store {
         /// Node id.
         nodeid: u64,
@@ -54,7 +53,7 @@ pub enum Notification<'a> {
         /// The data.
         data: &'a [u8],
     },
-    /// See [`encode_retrieve`].
+    /// See [`encode_retrieve`](super::encode_retrieve).
     Retrieve {
         /// `unique` of the NOTIFY_REPLY to come.
         notify_unique: u64,
@@ -65,11 +64,11 @@ pub enum Notification<'a> {
         /// Most bytes to send.
         size: u32,
     },
-    /// See [`encode_resend`].
+    /// See [`encode_resend`](super::encode_resend).
     Resend,
-    /// See [`encode_inc_epoch`].
+    /// See [`encode_inc_epoch`](super::encode_inc_epoch).
     IncEpoch,
-    /// See [`encode_prune`].
+    /// See [`encode_prune`](super::encode_prune).
     Prune {
         /// The inodes.
         nodeids: NodeIds<'a>,

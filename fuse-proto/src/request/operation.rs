@@ -11,7 +11,6 @@ use crate::{Extensions, Opcode};
 /// Names are single, non-empty path components; `.` and `..` occur in LOOKUP with EXPORT_SUPPORT. Fields called `ext`
 /// are empty unless SECURITY_CTX or CREATE_SUPP_GROUP was negotiated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Operation<'a> {
     /// Look up `name` in the header's node.
     Lookup {
