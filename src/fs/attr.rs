@@ -11,6 +11,7 @@ use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 
 use super::creds::{SuidBits, changing};
+use super::descriptors::keep_if_changed;
 use super::inode::{HeldFd, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
@@ -197,7 +198,9 @@ impl PassthroughFs {
         if is_empty(&nothing) {
             self.kill_bits(&fd)?;
         }
-        Ok(self.attributes(&inode, &stat::of(&*fd)?))
+        let stat = stat::of(&*fd)?;
+        keep_if_changed(&inode, &fd, &stat);
+        Ok(self.attributes(&inode, &stat))
     }
 
     fn resize(

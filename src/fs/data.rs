@@ -19,6 +19,7 @@ use nix::unistd::{Whence, fdatasync, fsync, lseek64};
 
 use super::create::OPEN_FLAGS;
 use super::creds::{SuidBits, changing};
+use super::descriptors::keep_if_changed;
 use super::handle::{Handle, Object};
 use super::inode::{Fingerprint, Inode};
 use super::lookup::Node;
@@ -93,8 +94,10 @@ impl PassthroughFs {
         if !truncate.is_empty() {
             changing(SuidBits::kill_if(kill_suidgid))?;
         }
+        let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
         let stat = stat::of(&file)?;
+        keep_if_changed(inode, &held, &stat);
         Ok(self.opened(inode, file, flags, &stat))
     }
 

@@ -329,6 +329,14 @@ impl super::PassthroughFs {
     }
 }
 
+/// Keeps the descriptor `fd` of `inode` if that looks like another inode now and could not be recognised by name: an
+/// overlay gives a file a new birth time when it copies it up for its first change.
+pub fn keep_if_changed(inode: &Inode, fd: &Arc<HeldFd>, stat: &stat::Stat) {
+    if !inode.mount.has_handles() && !inode.resembles(stat) {
+        inode.ways.lock().fd.get_or_insert_with(|| Arc::clone(fd));
+    }
+}
+
 /// The descriptor if there is one.
 fn open_already(inode: &Inode, ways: &Ways) -> Option<Arc<HeldFd>> {
     inode.referenced.store(true, Ordering::Relaxed);
