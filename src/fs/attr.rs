@@ -188,7 +188,7 @@ impl PassthroughFs {
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);
             changing(SuidBits::Keep)?;
-            file::change_times(fd.as_fd(), &times)?;
+            self.change_times(&fd, &times)?;
         }
         let nothing = SetAttr {
             ctime: None,
@@ -229,19 +229,22 @@ impl PassthroughFs {
     }
 
     /// Sets permission bits of anything, symbolic links included where the file system can.
-    fn change_mode(&self, fd: &HeldFd, mode: u32) -> Result<()> {
+    pub(super) fn change_mode(&self, fd: &HeldFd, mode: u32) -> Result<()> {
         match file::change_mode(fd.as_fd(), mode) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                use std::os::fd::AsRawFd;
-                let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-                let mode = Mode::from_bits_truncate(mode);
-                let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
-                Ok(nix::sys::stat::fchmodat(
-                    nix::fcntl::AT_FDCWD,
-                    path.as_str(),
-                    mode,
-                    follow,
-                )?)
+            // Before Linux 6.6.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(self
+                .descriptors
+                .change_mode(fd, Mode::from_bits_truncate(mode))?),
+            result => Ok(result?),
+        }
+    }
+
+    /// Sets times of anything, symbolic links included.
+    fn change_times(&self, fd: &HeldFd, times: &[libc::timespec; 2]) -> Result<()> {
+        match file::change_times(fd.as_fd(), times) {
+            // Before Linux 5.8.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Ok(self.descriptors.change_times(fd, times)?)
             }
             result => Ok(result?),
         }

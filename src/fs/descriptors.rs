@@ -15,7 +15,8 @@ use std::sync::{Arc, Weak};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 use parking_lot::Mutex;
 
@@ -131,6 +132,39 @@ impl Descriptors {
             dir,
             name,
             AtFlags::AT_SYMLINK_FOLLOW,
+        )
+    }
+
+    /// Sets the permission bits of what `fd` stands for.
+    ///
+    /// # Errors
+    /// Those of chmod(2).
+    pub fn change_mode(&self, fd: &impl AsFd, mode: Mode) -> nix::Result<()> {
+        let follow = FchmodatFlags::FollowSymlink;
+        fchmodat(
+            &self.proc,
+            ProcName::of(fd.as_fd()).as_os_str(),
+            mode,
+            follow,
+        )
+    }
+
+    /// Sets access and modification time of what `fd` stands for.
+    ///
+    /// # Errors
+    /// Those of utimensat(2).
+    pub fn change_times(&self, fd: &impl AsFd, times: &[libc::timespec; 2]) -> nix::Result<()> {
+        let (access, modification) = (
+            TimeSpec::from_timespec(times[0]),
+            TimeSpec::from_timespec(times[1]),
+        );
+        let follow = UtimensatFlags::FollowSymlink;
+        utimensat(
+            &self.proc,
+            ProcName::of(fd.as_fd()).as_os_str(),
+            &access,
+            &modification,
+            follow,
         )
     }
 

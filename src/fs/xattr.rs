@@ -11,7 +11,7 @@ use super::acl;
 use super::creds::{SuidBits, changing};
 use super::lookup::Node;
 use crate::engine::{Errno, NodeId, Result};
-use crate::sys::{file, stat, xattr};
+use crate::sys::{stat, xattr};
 
 impl PassthroughFs {
     pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
@@ -51,7 +51,7 @@ impl PassthroughFs {
             // The host would go by the groups of this thread, which are not the caller's.
             let mode = stat::of(&*fd)?.mode();
             if mode & libc::S_ISGID != 0 {
-                file::change_mode(fd.as_fd(), mode & 0o7777 & !libc::S_ISGID)?;
+                self.change_mode(&fd, mode & 0o7777 & !libc::S_ISGID)?;
             }
         }
         Ok(())
