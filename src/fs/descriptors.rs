@@ -224,7 +224,7 @@ impl Descriptors {
 }
 
 /// Closes the descriptor of `inode` if it can be found again without it.
-fn release(inode: &Inode) -> bool {
+pub fn release(inode: &Inode) -> bool {
     let Some(mut ways) = inode.ways.try_lock() else {
         return false;
     };

@@ -82,6 +82,13 @@ impl PassthroughFs {
             }
             Node::Host(inode) => inode,
         };
+        if self.remembered.is_enabled() {
+            match name.as_bytes() {
+                b"." => return self.itself(&inode),
+                b".." => return self.above(&inode),
+                _ => (),
+            }
+        }
         check_name(name)?;
         if let Some(child) = self.overlay.in_host(inode.overlay, name) {
             return Ok(self.overlay.entry(child));
@@ -206,12 +213,20 @@ impl PassthroughFs {
 
     pub(super) fn do_forget(&self, node: NodeId, lookups: u64) {
         if node != NodeId::ROOT && self.overlay.index(node).is_none() {
+            let remembered = self
+                .remembered
+                .is_enabled()
+                .then(|| self.remember(node))
+                .flatten();
             // Dropped here, without a lock of the table: closing a descriptor may take its time.
             if let Some(inode) = self.table.forget(node, lookups) {
                 // Nothing is looked for below what the kernel has forgotten; and two directories that the host has
                 // turned around may hold each other.
                 let place = inode.ways.lock().place.take();
                 drop(place);
+            }
+            if let Some(inode) = remembered {
+                self.let_go(&inode);
             }
         }
     }

@@ -311,3 +311,42 @@ fn an_inode_is_as_small_as_stated() {
     let inode = size_of::<Inode>() + 2 * size_of::<usize>();
     assert!(inode <= 208, "{inode} bytes");
 }
+
+#[test]
+fn remembered_inodes_are_found_by_their_node() {
+    if not_root() {
+        return;
+    }
+    let served = Served::new(tempfile::tempdir().unwrap(), |options| {
+        options.export = Export::Remember(3);
+    });
+    fs::create_dir(served.host("dir")).unwrap();
+    let names = ["dir/a", "dir/b", "dir/c"];
+    for name in names {
+        fs::write(served.host(name), "").unwrap();
+    }
+    let (cx, dot, dots) = (served.cx(), OsStr::new("."), OsStr::new(".."));
+    let find = |node, name| served.fs.lookup(&cx, node, name).map(|entry| entry.node);
+    let (dir, nodes) = (served.node("dir"), names.map(|name| served.node(name)));
+    assert_eq!(find(dir, dots), Ok(NodeId::ROOT));
+    for node in nodes {
+        served.fs.forget(node, 1);
+        assert_eq!(find(node, dot), Ok(node));
+        served.fs.forget(node, 1);
+    }
+    assert_eq!(
+        served.fs.statistics().descriptors,
+        2,
+        "of the root and of dir"
+    );
+    fs::remove_file(served.host("dir/c")).unwrap();
+    assert_eq!(find(nodes[2], dot), Err(Errno::ESTALE));
+    served.fs.forget(dir, 1);
+    assert_eq!(find(dir, dot), Ok(dir));
+    assert_eq!(
+        find(nodes[0], dot),
+        Err(Errno::ESTALE),
+        "the oldest has to go"
+    );
+    assert_eq!(served.fs.statistics().inodes, 3);
+}
