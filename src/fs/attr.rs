@@ -10,7 +10,6 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 
-use super::creds::{SuidBits, changing};
 use super::descriptors::keep_if_changed;
 use super::inode::{HeldFd, Inode};
 use super::lookup::Node;
@@ -158,9 +157,10 @@ impl PassthroughFs {
     ) -> Result<Attributes> {
         let inode = self.host_to_change(node)?;
         let fd = self.fd_or_open_file(&inode, fh)?;
-        let bits = SuidBits::kill_if(set.kill_suidgid);
         if let Some(size) = set.size {
-            changing(bits)?;
+            if set.kill_suidgid {
+                self.kill_bits(&*fd)?;
+            }
             self.resize(cx, &inode, &fd, fh, size)?;
         }
         if set.uid.is_some() || set.gid.is_some() {
@@ -172,7 +172,6 @@ impl PassthroughFs {
                 .gid
                 .map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL))
                 .transpose()?;
-            changing(bits)?;
             fchownat(
                 &*fd,
                 "",
@@ -182,12 +181,10 @@ impl PassthroughFs {
             )?;
         }
         if let Some(mode) = set.mode {
-            changing(SuidBits::Keep)?;
-            self.change_mode(&fd, mode & 0o7777)?;
+            self.change_mode(&*fd, mode & 0o7777)?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);
-            changing(SuidBits::Keep)?;
             self.change_times(&fd, &times)?;
         }
         let nothing = SetAttr {
@@ -196,7 +193,7 @@ impl PassthroughFs {
             ..*set
         };
         if is_empty(&nothing) {
-            self.kill_bits(&fd)?;
+            self.kill_bits(&*fd)?;
         }
         let stat = stat::of(&*fd)?;
         keep_if_changed(&inode, &fd, &stat);
@@ -229,7 +226,7 @@ impl PassthroughFs {
     }
 
     /// Sets permission bits of anything, symbolic links included where the file system can.
-    pub(super) fn change_mode(&self, fd: &HeldFd, mode: u32) -> Result<()> {
+    pub(super) fn change_mode(&self, fd: &impl AsFd, mode: u32) -> Result<()> {
         match file::change_mode(fd.as_fd(), mode) {
             // Before Linux 6.6.
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(self
@@ -251,7 +248,7 @@ impl PassthroughFs {
     }
 
     /// Clears set-user-id and, if the group may execute, set-group-id: what a write of an ordinary user does.
-    pub(super) fn kill_bits(&self, fd: &HeldFd) -> Result<()> {
+    pub(super) fn kill_bits(&self, fd: &impl AsFd) -> Result<()> {
         let mode = stat::of(fd)?.mode();
         let mut killed = mode & !libc::S_ISUID;
         if mode & libc::S_IXGRP != 0 {
@@ -260,7 +257,6 @@ impl PassthroughFs {
         if killed == mode || mode & libc::S_IFMT != libc::S_IFREG {
             return Ok(());
         }
-        changing(SuidBits::Keep)?;
         self.change_mode(fd, killed & 0o7777)
     }
 

@@ -18,7 +18,6 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fc
 use nix::unistd::{Whence, fdatasync, fsync, lseek64};
 
 use super::create::OPEN_FLAGS;
-use super::creds::{SuidBits, changing};
 use super::descriptors::keep_if_changed;
 use super::handle::{Handle, Object};
 use super::inode::{Fingerprint, Inode};
@@ -91,11 +90,11 @@ impl PassthroughFs {
         }
         let requested = OFlag::from_bits_retain(flags as i32);
         let truncate = requested & OFlag::O_TRUNC;
-        if !truncate.is_empty() {
-            changing(SuidBits::kill_if(kill_suidgid))?;
-        }
         let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
+        if kill_suidgid && !truncate.is_empty() {
+            self.kill_bits(&file)?;
+        }
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
         Ok(self.opened(inode, file, flags, &stat))
@@ -182,7 +181,10 @@ impl PassthroughFs {
             return Err(Errno::EBADF);
         };
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
-        changing(SuidBits::kill_if(write.kill_suidgid))?;
+        if write.kill_suidgid {
+            // Before the contents change: they must not run with the owner's rights.
+            self.kill_bits(&**file)?;
+        }
         if write.from_cache {
             // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
             let appends = append.load(Ordering::Relaxed);
@@ -299,10 +301,7 @@ impl PassthroughFs {
             len.map_err(|_| Errno::EFBIG)?,
         );
         // The kernel has asked for set-user-id bits to be cleared, by a SETATTR, if the caller may not keep them.
-        cx.block_in_place(|| {
-            changing(SuidBits::Keep)?;
-            Ok(fallocate(file, mode, offset, len)?)
-        })
+        cx.block_in_place(|| Ok(fallocate(file, mode, offset, len)?))
     }
 
     pub(super) fn do_lseek(&self, fh: FileHandle, offset: u64, whence: u32) -> Result<u64> {
@@ -331,7 +330,6 @@ impl PassthroughFs {
         let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);
         let copied = cx.block_in_place(|| {
-            changing(SuidBits::Keep)?;
             Ok::<_, Errno>(copy_file_range(
                 source,
                 Some(&mut read),
