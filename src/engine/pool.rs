@@ -23,6 +23,9 @@ pub(super) const SLOW: Duration = Duration::from_millis(3);
 /// The monitor rests after this long without a request.
 const QUIET: Duration = Duration::from_millis(100);
 
+/// Freed memory is given back in a pause, at most this often.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// An interrupted request that is not answered by then is answered `EINTR` on behalf of its thread.
 const GIVE_UP: Duration = Duration::from_millis(100);
 
@@ -319,6 +322,7 @@ impl Pool {
     /// Body of the monitor thread: replaces blocked threads, repeats interrupts, gives interrupted requests up.
     pub(super) fn monitor(self: &Arc<Pool>) {
         let mut idle_since = Instant::now();
+        let mut trimmed = Instant::now();
         let mut interrupted: Vec<(u64, Instant)> = Vec::new();
         while !self.is_over() {
             let places: Vec<Arc<Place>> = self.places.read().clone();
@@ -351,6 +355,11 @@ impl Pool {
             if idle_since.elapsed() < QUIET {
                 self.monitor_wake.wait_for(&mut guard, SLOW);
             } else if !self.is_over() {
+                if trimmed.elapsed() > TRIM_INTERVAL {
+                    // A kernel that has forgotten a million inodes leaves as many holes.
+                    crate::sys::memory::trim();
+                    trimmed = Instant::now();
+                }
                 self.monitor_awake.store(false, Ordering::Relaxed);
                 self.monitor_wake.wait(&mut guard);
                 idle_since = Instant::now();

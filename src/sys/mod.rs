@@ -7,6 +7,7 @@ pub mod creds;
 pub mod file;
 pub mod fuse;
 pub mod handle;
+pub mod memory;
 pub mod mount;
 pub mod network;
 pub mod process;
