@@ -30,8 +30,9 @@ pub struct MountArgs {
     pub source: PathBuf,
     /// Directory to show it at
     pub target: PathBuf,
-    /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, fsname=NAME,
-    /// subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT, max_write=BYTES, workers=N
+    /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, noatime,
+    /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
+    /// max_write=BYTES, workers=N
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
     /// Return once the file system can be used; serve in the background
@@ -51,7 +52,9 @@ Examples:
   mount -t fuse.cntr /srv /mnt -o allow_other   with a link /sbin/mount.fuse.cntr to cntr; also in /etc/fstab:
   /srv /mnt fuse.cntr allow_other,ro 0 0
 
-Permissions are checked by the kernel, by mode and ACL. Without allow_other only the mounting user may use the mount.";
+Permissions are checked by the kernel, by mode and ACL. Without allow_other only the mounting user may use the mount.
+With export, files can be opened by handle (NFS, open_by_handle_at(2)); that many forgotten inodes stay known.
+subtype=none mounts as plain `fuse` instead of `fuse.cntr`.";
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {

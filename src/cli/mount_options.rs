@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::engine::mount::MountOptions;
-use crate::fs::{Access, CachePolicy, Extent, IdMap, Options};
+use crate::fs::{Access, AccessTimes, CachePolicy, Export, Extent, IdMap, Options};
 use crate::sys::mount::MountAttr;
 
 /// Options mount(8) or fstab(5) handle themselves; they may stand there and mean nothing to a file system.
@@ -42,6 +42,7 @@ pub struct MountTable {
     source_name: Option<String>,
     subtype: Option<String>,
     cache: Option<CachePolicy>,
+    export: Option<usize>,
     uids: Vec<Extent>,
     gids: Vec<Extent>,
     /// Largest WRITE in bytes.
@@ -87,6 +88,14 @@ impl MountTable {
             "fsname" => self.source_name = Some(required()?.to_owned()),
             "subtype" => self.subtype = Some(required()?.to_owned()),
             "cache" => self.cache = Some(cache(required()?)?),
+            "export" => {
+                let inodes = value
+                    .unwrap_or("65536")
+                    .parse()
+                    .ok()
+                    .context("is not a number of inodes")?;
+                self.export = Some(inodes);
+            }
             "uidmap" => self.uids.push(extent(required()?)?),
             "gidmap" => self.gids.push(extent(required()?)?),
             "max_write" => {
@@ -153,6 +162,12 @@ impl MountTable {
                 Access::ReadWrite
             },
             id_map: IdMap::new(self.uids.clone(), self.gids.clone())?,
+            access_times: if self.attr.contains(&"noatime") {
+                AccessTimes::Keep
+            } else {
+                AccessTimes::Host
+            },
+            export: self.export.map_or(Export::No, Export::Remember),
             cache: self.cache.unwrap_or_default(),
             ..Options::new(root)
         })
@@ -241,6 +256,7 @@ mod tests {
             ("gidmap=4294967295:0:1", "covers no ids"),
             ("max_write=1", "4096"),
             ("workers=0", "1 to 1024"),
+            ("export=all", "number of inodes"),
         ] {
             let error = format!("{:#}", parse(option).unwrap_err());
             assert!(error.contains(option) && error.contains(reason), "{error}");

@@ -1,6 +1,6 @@
 //! What the engine did: per operation a count, errors, bytes and a latency histogram.
 //!
-//! Every thread records into a [`Recorder`] of its own, so recording takes no shared lock; a reader merges them.
+//! Every thread records into a recorder of its own, so recording takes no shared lock; a reader merges them.
 
 use fuse_proto::opcode::Opcode;
 use hdrhistogram::Histogram;

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 
-use super::creds::{SuidBits, changing};
+use super::descriptors::keep_if_changed;
 use super::inode::{HeldFd, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
@@ -156,10 +156,11 @@ impl PassthroughFs {
         set: &SetAttr,
     ) -> Result<Attributes> {
         let inode = self.host_to_change(node)?;
-        let fd = self.fd(&inode)?;
-        let bits = SuidBits::kill_if(set.kill_suidgid);
+        let fd = self.fd_or_open_file(&inode, fh)?;
         if let Some(size) = set.size {
-            changing(bits)?;
+            if set.kill_suidgid {
+                self.kill_bits(&*fd)?;
+            }
             self.resize(cx, &inode, &fd, fh, size)?;
         }
         if set.uid.is_some() || set.gid.is_some() {
@@ -171,7 +172,6 @@ impl PassthroughFs {
                 .gid
                 .map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL))
                 .transpose()?;
-            changing(bits)?;
             fchownat(
                 &*fd,
                 "",
@@ -181,13 +181,11 @@ impl PassthroughFs {
             )?;
         }
         if let Some(mode) = set.mode {
-            changing(SuidBits::Keep)?;
-            self.change_mode(&fd, mode & 0o7777)?;
+            self.change_mode(&*fd, mode & 0o7777)?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);
-            changing(SuidBits::Keep)?;
-            file::change_times(fd.as_fd(), &times)?;
+            self.change_times(&fd, &times)?;
         }
         let nothing = SetAttr {
             ctime: None,
@@ -195,9 +193,11 @@ impl PassthroughFs {
             ..*set
         };
         if is_empty(&nothing) {
-            self.kill_bits(&fd)?;
+            self.kill_bits(&*fd)?;
         }
-        Ok(self.attributes(&inode, &stat::of(&*fd)?))
+        let stat = stat::of(&*fd)?;
+        keep_if_changed(&inode, &fd, &stat);
+        Ok(self.attributes(&inode, &stat))
     }
 
     fn resize(
@@ -226,26 +226,29 @@ impl PassthroughFs {
     }
 
     /// Sets permission bits of anything, symbolic links included where the file system can.
-    fn change_mode(&self, fd: &HeldFd, mode: u32) -> Result<()> {
+    pub(super) fn change_mode(&self, fd: &impl AsFd, mode: u32) -> Result<()> {
         match file::change_mode(fd.as_fd(), mode) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                use std::os::fd::AsRawFd;
-                let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-                let mode = Mode::from_bits_truncate(mode);
-                let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
-                Ok(nix::sys::stat::fchmodat(
-                    nix::fcntl::AT_FDCWD,
-                    path.as_str(),
-                    mode,
-                    follow,
-                )?)
+            // Before Linux 6.6.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(self
+                .descriptors
+                .change_mode(fd, Mode::from_bits_truncate(mode))?),
+            result => Ok(result?),
+        }
+    }
+
+    /// Sets times of anything, symbolic links included.
+    fn change_times(&self, fd: &HeldFd, times: &[libc::timespec; 2]) -> Result<()> {
+        match file::change_times(fd.as_fd(), times) {
+            // Before Linux 5.8.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Ok(self.descriptors.change_times(fd, times)?)
             }
             result => Ok(result?),
         }
     }
 
     /// Clears set-user-id and, if the group may execute, set-group-id: what a write of an ordinary user does.
-    pub(super) fn kill_bits(&self, fd: &HeldFd) -> Result<()> {
+    pub(super) fn kill_bits(&self, fd: &impl AsFd) -> Result<()> {
         let mode = stat::of(fd)?.mode();
         let mut killed = mode & !libc::S_ISUID;
         if mode & libc::S_IXGRP != 0 {
@@ -254,7 +257,6 @@ impl PassthroughFs {
         if killed == mode || mode & libc::S_IFMT != libc::S_IFREG {
             return Ok(());
         }
-        changing(SuidBits::Keep)?;
         self.change_mode(fd, killed & 0o7777)
     }
 

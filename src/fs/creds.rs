@@ -7,9 +7,9 @@
 //!
 //! Requests to remote file systems go with the ids of the server, because the other side looks at them.
 //!
-//! `CAP_FSETID` is held except around changes whose maker may not keep set-user-id and set-group-id bits: then the host's file
-//! system clears them as it does for an ordinary user. `CAP_SYS_RESOURCE` is given up, or quotas and reserved
-//! blocks would not count.
+//! `CAP_FSETID` is held, so that the host clears no set-group-id bits because of who the server is; what has to go the
+//! kernel says, and it is cleared explicitly. `CAP_SYS_RESOURCE` is given up, or quotas and reserved blocks would not
+//! count.
 
 use std::cell::RefCell;
 
@@ -56,8 +56,6 @@ struct State {
     current: Maker,
     /// Capabilities survive a change of ids.
     sticky: bool,
-    /// `CAP_FSETID` is held, as far as it may be.
-    fsetid: bool,
 }
 
 thread_local! {
@@ -83,12 +81,21 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
     let _ = creds::set_effective(Capability::SYS_RESOURCE, false);
     let _ = creds::set_groups(&[]);
     let _ = creds::set_effective(Capability::FSETID, true);
-    let own = Maker::new(creds::fsuid(), creds::fsgid(), 0, std::iter::empty());
+    // The thread may have been started by one that acted as somebody; the effective ids are always the server's.
+    let (uid, gid) = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let own = Maker::new(
+        creds::set_fsuid(uid),
+        creds::set_fsgid(gid),
+        0,
+        std::iter::empty(),
+    );
     Ok(state.insert(State {
         own,
         current: own,
         sticky,
-        fsetid: true,
     }))
 }
 
@@ -147,7 +154,6 @@ pub fn acting_as<R>(maker: &Maker, job: impl FnOnce() -> Result<R>) -> Result<R>
         }
         Ok(state.sticky)
     })?;
-    changing(SuidBits::Keep)?;
     let result = job();
     if !sticky {
         acting_as_server()?;
@@ -164,38 +170,6 @@ pub fn acting_as_server() -> Result<()> {
         let state = state_of(state)?;
         let own = state.own;
         state.become_maker(&own)
-    })
-}
-
-/// What happens to set-user-id and set-group-id bits of a file that is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SuidBits {
-    /// They stay.
-    Keep,
-    /// They are cleared as for an ordinary user.
-    Kill,
-}
-
-impl SuidBits {
-    /// `Kill` if the kernel asks for it.
-    pub fn kill_if(kill: bool) -> SuidBits {
-        if kill { SuidBits::Kill } else { SuidBits::Keep }
-    }
-}
-
-/// Prepares the thread for a change to a file.
-///
-/// # Errors
-/// Those of capset(2).
-pub fn changing(bits: SuidBits) -> Result<()> {
-    STATE.with_borrow_mut(|state| {
-        let state = state_of(state)?;
-        let wanted = bits == SuidBits::Keep;
-        if state.fsetid != wanted {
-            creds::set_effective(Capability::FSETID, wanted)?;
-            state.fsetid = wanted;
-        }
-        Ok(())
     })
 }
 

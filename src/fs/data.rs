@@ -18,13 +18,13 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fc
 use nix::unistd::{Whence, fdatasync, fsync, lseek64};
 
 use super::create::OPEN_FLAGS;
-use super::creds::{SuidBits, changing};
+use super::descriptors::keep_if_changed;
 use super::handle::{Handle, Object};
 use super::inode::{Fingerprint, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
-use super::{Access, PassthroughFs};
+use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
     Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
     WriteRequest,
@@ -36,10 +36,10 @@ use crate::sys::stat::{self, Stat};
 const GRANULARITY: Duration = Duration::from_millis(20);
 
 impl PassthroughFs {
-    /// Opens `inode` on the host; in a read-only view without touching its access time.
+    /// Opens `inode` on the host, so that reading does not touch its access time if that is to be kept.
     pub(super) fn open_host(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
         let fd = self.fd(inode)?;
-        if self.access == Access::ReadOnly {
+        if self.access_times == AccessTimes::Keep {
             match self
                 .descriptors
                 .reopen(fd.as_fd(), flags | OFlag::O_NOATIME)
@@ -90,11 +90,13 @@ impl PassthroughFs {
         }
         let requested = OFlag::from_bits_retain(flags as i32);
         let truncate = requested & OFlag::O_TRUNC;
-        if !truncate.is_empty() {
-            changing(SuidBits::kill_if(kill_suidgid))?;
-        }
+        let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
+        if kill_suidgid && !truncate.is_empty() {
+            self.kill_bits(&file)?;
+        }
         let stat = stat::of(&file)?;
+        keep_if_changed(inode, &held, &stat);
         Ok(self.opened(inode, file, flags, &stat))
     }
 
@@ -179,7 +181,10 @@ impl PassthroughFs {
             return Err(Errno::EBADF);
         };
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
-        changing(SuidBits::kill_if(write.kill_suidgid))?;
+        if write.kill_suidgid {
+            // Before the contents change: they must not run with the owner's rights.
+            self.kill_bits(&**file)?;
+        }
         if write.from_cache {
             // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
             let appends = append.load(Ordering::Relaxed);
@@ -296,10 +301,7 @@ impl PassthroughFs {
             len.map_err(|_| Errno::EFBIG)?,
         );
         // The kernel has asked for set-user-id bits to be cleared, by a SETATTR, if the caller may not keep them.
-        cx.block_in_place(|| {
-            changing(SuidBits::Keep)?;
-            Ok(fallocate(file, mode, offset, len)?)
-        })
+        cx.block_in_place(|| Ok(fallocate(file, mode, offset, len)?))
     }
 
     pub(super) fn do_lseek(&self, fh: FileHandle, offset: u64, whence: u32) -> Result<u64> {
@@ -328,7 +330,6 @@ impl PassthroughFs {
         let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);
         let copied = cx.block_in_place(|| {
-            changing(SuidBits::Keep)?;
             Ok::<_, Errno>(copy_file_range(
                 source,
                 Some(&mut read),

@@ -15,12 +15,13 @@ use std::sync::{Arc, Weak};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 use parking_lot::Mutex;
 
 use super::inode::{HeldFd, Inode, Key, Ways};
-use crate::engine::{Errno, Result};
+use crate::engine::{Errno, FileHandle, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
 
@@ -28,6 +29,10 @@ use crate::sys::stat;
 pub const HOLD: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
+
+/// How many directories may be between an inode and one that can be opened. Names that the host has changed could lead
+/// round in a circle.
+const DEPTH: usize = 1 << 16;
 
 /// How many descriptors one request looks at to find some to close.
 const EFFORT: usize = 64;
@@ -130,6 +135,39 @@ impl Descriptors {
         )
     }
 
+    /// Sets the permission bits of what `fd` stands for.
+    ///
+    /// # Errors
+    /// Those of chmod(2).
+    pub fn change_mode(&self, fd: &impl AsFd, mode: Mode) -> nix::Result<()> {
+        let follow = FchmodatFlags::FollowSymlink;
+        fchmodat(
+            &self.proc,
+            ProcName::of(fd.as_fd()).as_os_str(),
+            mode,
+            follow,
+        )
+    }
+
+    /// Sets access and modification time of what `fd` stands for.
+    ///
+    /// # Errors
+    /// Those of utimensat(2).
+    pub fn change_times(&self, fd: &impl AsFd, times: &[libc::timespec; 2]) -> nix::Result<()> {
+        let (access, modification) = (
+            TimeSpec::from_timespec(times[0]),
+            TimeSpec::from_timespec(times[1]),
+        );
+        let follow = UtimensatFlags::FollowSymlink;
+        utimensat(
+            &self.proc,
+            ProcName::of(fd.as_fd()).as_os_str(),
+            &access,
+            &modification,
+            follow,
+        )
+    }
+
     /// Opens the inode `name` in `dir` to hold it.
     ///
     /// # Errors
@@ -186,12 +224,13 @@ impl Descriptors {
 }
 
 /// Closes the descriptor of `inode` if it can be found again without it.
-fn release(inode: &Inode) -> bool {
+pub fn release(inode: &Inode) -> bool {
     let Some(mut ways) = inode.ways.try_lock() else {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
-    if !stat::of(&**fd).is_ok_and(|stat| stat.nlink() > 0) {
+    // Without a name it may not be found; with another identity (a file of an overlay that was copied up) neither.
+    if !stat::of(&**fd).is_ok_and(|stat| stat.nlink() > 0 && inode.resembles(&stat)) {
         return false;
     }
     if inode.mount.has_handles() && ways.handle.is_none() {
@@ -216,6 +255,7 @@ impl super::PassthroughFs {
         let mut fd = loop {
             match self.fd_itself(&current)? {
                 Ok(fd) => break fd,
+                Err(_) if below.len() == DEPTH => return Err(Errno::ESTALE),
                 Err(parent) => below.push(std::mem::replace(&mut current, parent)),
             }
         };
@@ -268,6 +308,32 @@ impl super::PassthroughFs {
         Ok(fd)
     }
 
+    /// A descriptor of `inode`; of its open file if it cannot be found any more.
+    pub(super) fn fd_or_open_file(
+        &self,
+        inode: &Arc<Inode>,
+        fh: Option<FileHandle>,
+    ) -> Result<Arc<HeldFd>> {
+        let errno = match self.fd(inode) {
+            Err(errno @ (Errno::ESTALE | Errno::ENOENT)) => errno,
+            result => return result,
+        };
+        let handle = fh.and_then(|fh| self.handles.get(fh).ok()).ok_or(errno)?;
+        if !handle
+            .inode
+            .as_ref()
+            .is_some_and(|other| Arc::ptr_eq(other, inode))
+        {
+            return Err(errno);
+        }
+        let fd = self
+            .descriptors
+            .reopen(handle.any()?.as_fd(), OFlag::O_PATH)?;
+        let fd = self.descriptors.hold(fd);
+        // It has no name and no usable handle: from now on it keeps this descriptor.
+        Ok(Arc::clone(inode.ways.lock().fd.get_or_insert(fd)))
+    }
+
     /// Whether the inode that `fd` was opened for is `inode`; if so, that has a descriptor afterwards.
     pub(super) fn adopt(
         &self,
@@ -294,6 +360,14 @@ impl super::PassthroughFs {
         drop(ways);
         self.descriptors.enroll(inode);
         Ok(())
+    }
+}
+
+/// Keeps the descriptor `fd` of `inode` if that looks like another inode now and could not be recognised by name: an
+/// overlay gives a file a new birth time when it copies it up for its first change.
+pub fn keep_if_changed(inode: &Inode, fd: &Arc<HeldFd>, stat: &stat::Stat) {
+    if !inode.mount.has_handles() && !inode.resembles(stat) {
+        inode.ways.lock().fd.get_or_insert_with(|| Arc::clone(fd));
     }
 }
 

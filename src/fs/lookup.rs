@@ -82,6 +82,13 @@ impl PassthroughFs {
             }
             Node::Host(inode) => inode,
         };
+        if self.remembered.is_enabled() {
+            match name.as_bytes() {
+                b"." => return self.itself(&inode),
+                b".." => return self.above(&inode),
+                _ => (),
+            }
+        }
         check_name(name)?;
         if let Some(child) = self.overlay.in_host(inode.overlay, name) {
             return Ok(self.overlay.entry(child));
@@ -132,6 +139,9 @@ impl PassthroughFs {
             inode.resembles(&found) && inode.ways.lock().fd.is_some()
         });
         if let Some(inode) = known {
+            if !inode.mount.has_handles() {
+                refresh_place(&inode, parent, name);
+            }
             return Ok((inode, found));
         }
         let fd = self.descriptors.open_held(dir, name)?;
@@ -203,9 +213,38 @@ impl PassthroughFs {
 
     pub(super) fn do_forget(&self, node: NodeId, lookups: u64) {
         if node != NodeId::ROOT && self.overlay.index(node).is_none() {
-            // Dropped here, without any lock: closing a descriptor may take its time.
-            drop(self.table.forget(node, lookups));
+            let remembered = self
+                .remembered
+                .is_enabled()
+                .then(|| self.remember(node))
+                .flatten();
+            // Dropped here, without a lock of the table: closing a descriptor may take its time.
+            if let Some(inode) = self.table.forget(node, lookups) {
+                // Nothing is looked for below what the kernel has forgotten; and two directories that the host has
+                // turned around may hold each other.
+                let place = inode.ways.lock().place.take();
+                drop(place);
+            }
+            if let Some(inode) = remembered {
+                self.let_go(&inode);
+            }
         }
+    }
+}
+
+/// Remembers where `inode` was seen last: the host may have moved it.
+fn refresh_place(inode: &Arc<Inode>, parent: &Arc<Inode>, name: &OsStr) {
+    let mut ways = inode.ways.lock();
+    let same = |place: &Place| Arc::ptr_eq(&place.parent, parent) && *place.name == *name;
+    if !ways.place.as_deref().is_some_and(same) {
+        let place = Box::new(Place {
+            parent: Arc::clone(parent),
+            name: name.into(),
+        });
+        let before = ways.place.replace(place);
+        // Without the lock: it may hold the last reference to a directory.
+        drop(ways);
+        drop(before);
     }
 }
 

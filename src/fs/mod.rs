@@ -10,6 +10,7 @@
 //! | `descriptors`, `mounts` | how inodes are found again with a bounded number of descriptors, without pinning mounts |
 //! | `lookup`, `attr`, `dir`, `create`, `names`, `data`, `xattr`, `ioctl`, `lock` | the requests |
 //! | `handle` | open files and directories |
+//! | `export` | node ids that outlive a forget |
 //! | `creds` | acting as the caller, per thread |
 //! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
 //! | `synthetic` | entries to mount on that the host does not have |
@@ -33,6 +34,7 @@ mod creds;
 mod data;
 mod descriptors;
 mod dir;
+mod export;
 mod handle;
 mod idmap;
 mod inode;
@@ -58,7 +60,9 @@ use fuse_proto::{fuse_file_lock, fuse_kstatfs};
 use nix::unistd::UnlinkatFlags;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
-pub use policy::{Access, CachePolicy, Error, Options, Synthetic, SyntheticKind};
+pub use policy::{
+    Access, AccessTimes, CachePolicy, Error, Export, Options, Synthetic, SyntheticKind,
+};
 
 use crate::engine::{
     Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
@@ -66,6 +70,7 @@ use crate::engine::{
 };
 use crate::sys::stat;
 use descriptors::Descriptors;
+use export::Remembered;
 use handle::Handles;
 use inode::{Inode, Ways};
 use lock::Locks;
@@ -84,8 +89,10 @@ pub struct PassthroughFs {
     locks: Locks,
     numbers: Numbers,
     overlay: Overlay,
+    remembered: Remembered,
     id_map: IdMap,
     access: Access,
+    access_times: AccessTimes,
     cache: CachePolicy,
 }
 
@@ -109,6 +116,8 @@ impl PassthroughFs {
         let Options {
             root,
             access,
+            access_times,
+            export,
             id_map,
             synthetic,
             cache,
@@ -166,8 +175,17 @@ impl PassthroughFs {
             locks: Locks::default(),
             numbers: Numbers::new(stat.dev()),
             overlay,
+            remembered: Remembered::new(match export {
+                Export::No => 0,
+                Export::Remember(inodes) => inodes,
+            }),
             id_map,
             access,
+            access_times: if access == Access::ReadOnly {
+                AccessTimes::Keep
+            } else {
+                access_times
+            },
             cache,
         })
     }
@@ -185,8 +203,12 @@ impl PassthroughFs {
 
 impl FileSystem for PassthroughFs {
     fn capabilities(&self) -> InitFlags {
-        // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short. Not
-        // EXPORT_SUPPORT: a node id means nothing once it was forgotten.
+        let export = if self.remembered.is_enabled() {
+            InitFlags::EXPORT_SUPPORT
+        } else {
+            InitFlags::NO_EXPORT_SUPPORT
+        };
+        // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short.
         InitFlags::ASYNC_READ
             | InitFlags::POSIX_LOCKS
             | InitFlags::FLOCK_LOCKS
@@ -206,7 +228,7 @@ impl FileSystem for PassthroughFs {
             | InitFlags::INIT_EXT
             | InitFlags::CREATE_SUPP_GROUP
             | InitFlags::DIRECT_IO_ALLOW_MMAP
-            | InitFlags::NO_EXPORT_SUPPORT
+            | export
     }
 
     fn enter_thread(&self) -> Result<()> {

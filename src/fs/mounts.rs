@@ -116,20 +116,26 @@ impl Mounts {
         stat: &Stat,
         reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
     ) -> io::Result<Arc<Mount>> {
-        let known = self.0.read().get(&stat.mount()).and_then(Weak::upgrade);
+        // Before Linux 5.8 nothing tells the mounts of one file system apart.
+        let id = if stat.mount() == 0 {
+            stat.dev()
+        } else {
+            stat.mount()
+        };
+        let known = self.0.read().get(&id).and_then(Weak::upgrade);
         let mount = match known {
             Some(mount) => mount,
             None => {
                 let nature = Nature::of(fstatfs(fd.as_fd())?.filesystem_type().0 as i64);
                 let mut mounts = self.0.write();
                 mounts.retain(|_, mount| mount.strong_count() > 0);
-                let known = mounts.get(&stat.mount()).and_then(Weak::upgrade);
+                let known = mounts.get(&id).and_then(Weak::upgrade);
                 known.unwrap_or_else(|| {
                     let mount = Arc::new(Mount {
                         nature,
                         anchor: OnceLock::new(),
                     });
-                    mounts.insert(stat.mount(), Arc::downgrade(&mount));
+                    mounts.insert(id, Arc::downgrade(&mount));
                     mount
                 })
             }

@@ -32,6 +32,27 @@ impl Default for CachePolicy {
     }
 }
 
+/// Whether inodes can be opened by file handle (`open_by_handle_at(2)`, NFS) when the kernel does not cache them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Export {
+    /// No: nothing of an inode is left when it was forgotten.
+    #[default]
+    No,
+    /// This many of the inodes that were forgotten last stay known, about 300 bytes each; only those of the root's
+    /// mount, on a file system that has file handles itself.
+    Remember(usize),
+}
+
+/// Whether reading leaves a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// As the host's mount has it.
+    #[default]
+    Host,
+    /// Reading through the view changes no access times.
+    Keep,
+}
+
 /// What a synthetic path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticKind {
@@ -57,6 +78,10 @@ pub struct Options {
     pub root: OwnedFd,
     /// Whether it can be changed.
     pub access: Access,
+    /// Whether reading changes access times. In a read-only view it never does.
+    pub access_times: AccessTimes,
+    /// Whether inodes can be opened by file handle.
+    pub export: Export,
     /// How ids are presented.
     pub id_map: IdMap,
     /// Paths that exist whatever the host has there.
@@ -75,6 +100,8 @@ impl Options {
         Options {
             root,
             access: Access::default(),
+            access_times: AccessTimes::default(),
+            export: Export::default(),
             id_map: IdMap::IDENTITY,
             synthetic: Vec::new(),
             cache: CachePolicy::default(),

@@ -8,10 +8,9 @@ use std::os::fd::AsFd;
 
 use super::PassthroughFs;
 use super::acl;
-use super::creds::{SuidBits, changing};
 use super::lookup::Node;
 use crate::engine::{Errno, NodeId, Result};
-use crate::sys::{file, stat, xattr};
+use crate::sys::{stat, xattr};
 
 impl PassthroughFs {
     pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
@@ -40,7 +39,6 @@ impl PassthroughFs {
     ) -> Result<()> {
         let inode = self.host_to_change(node)?;
         let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
-        changing(SuidBits::Keep)?;
         if !acl::is_acl(name) {
             return Ok(xattr::set(proc, fd.as_fd(), name, value, flags)?);
         }
@@ -51,7 +49,7 @@ impl PassthroughFs {
             // The host would go by the groups of this thread, which are not the caller's.
             let mode = stat::of(&*fd)?.mode();
             if mode & libc::S_ISGID != 0 {
-                file::change_mode(fd.as_fd(), mode & 0o7777 & !libc::S_ISGID)?;
+                self.change_mode(&*fd, mode & 0o7777 & !libc::S_ISGID)?;
             }
         }
         Ok(())

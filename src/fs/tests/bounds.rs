@@ -93,6 +93,36 @@ fn walk_with_few_descriptors(served: &Served) {
     assert_eq!(statistics.descriptors, 1, "the root's");
 }
 
+/// Mounts an overlay in the directory `dir` over a lower layer that `fill` fills.
+fn mount_overlay(dir: &Path, fill: impl FnOnce(&Path)) -> Option<PathBuf> {
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
+    fill(&dir.join("lower"));
+    let path = |name: &str| dir.join(name).display().to_string();
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        path("lower"),
+        path("upper"),
+        path("work")
+    );
+    let merged = dir.join("merged");
+    let flags = MsFlags::empty();
+    match mount(
+        Some("test"),
+        &merged,
+        Some("overlay"),
+        flags,
+        Some(&*format!("{layers},index=off")),
+    ) {
+        Ok(()) => Some(merged),
+        Err(error) => {
+            eprintln!("skipped: cannot mount an overlay: {error}");
+            None
+        }
+    }
+}
+
 fn few(options: &mut Options) {
     options.descriptor_budget = Some(16);
 }
@@ -124,33 +154,43 @@ fn sixteen_descriptors_are_enough_by_name() {
     private_mounts();
     let dir = tempfile::tempdir().unwrap();
     mount_tmpfs(dir.path());
-    for name in ["lower", "upper", "work", "merged"] {
-        fs::create_dir(dir.path().join(name)).unwrap();
-    }
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},index=off",
-        path("lower"),
-        path("upper"),
-        path("work")
-    );
-    let merged = dir.path().join("merged");
-    if let Err(error) = mount(
-        Some("test"),
-        &merged,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(&*options),
-    ) {
-        eprintln!("skipped: cannot mount an overlay: {error}");
+    let Some(merged) = mount_overlay(dir.path(), |_| ()) else {
         return;
-    }
+    };
     let served = Served::over(&merged, few);
     assert!(
         !served.fs.root.mount.has_handles(),
         "overlay without nfs_export has no handles to open"
     );
     walk_with_few_descriptors(&served);
+}
+
+#[test]
+fn a_file_that_was_copied_up_is_the_same_file() {
+    if not_root() {
+        return;
+    }
+    private_mounts();
+    let dir = tempfile::tempdir().unwrap();
+    mount_tmpfs(dir.path());
+    let Some(merged) = mount_overlay(dir.path(), |lower| {
+        fs::write(lower.join("file"), "old").unwrap()
+    }) else {
+        return;
+    };
+    let served = Served::over(&merged, |options| options.descriptor_budget = Some(0));
+    let node = served.node("file");
+    let opened = served
+        .fs
+        .open(&served.cx(), node, libc::O_RDWR as u32, false)
+        .unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(merged.join(name), "").unwrap();
+        served.node(name);
+    }
+    assert!(served.fs.getattr(&served.cx(), node, None).is_ok());
+    assert_eq!(served.node("file"), node);
+    served.fs.release(node, opened.fh, None);
 }
 
 #[test]
@@ -270,4 +310,43 @@ fn lookups_and_forgets_of_many_threads_add_up() {
 fn an_inode_is_as_small_as_stated() {
     let inode = size_of::<Inode>() + 2 * size_of::<usize>();
     assert!(inode <= 208, "{inode} bytes");
+}
+
+#[test]
+fn remembered_inodes_are_found_by_their_node() {
+    if not_root() {
+        return;
+    }
+    let served = Served::new(tempfile::tempdir().unwrap(), |options| {
+        options.export = Export::Remember(3);
+    });
+    fs::create_dir(served.host("dir")).unwrap();
+    let names = ["dir/a", "dir/b", "dir/c"];
+    for name in names {
+        fs::write(served.host(name), "").unwrap();
+    }
+    let (cx, dot, dots) = (served.cx(), OsStr::new("."), OsStr::new(".."));
+    let find = |node, name| served.fs.lookup(&cx, node, name).map(|entry| entry.node);
+    let (dir, nodes) = (served.node("dir"), names.map(|name| served.node(name)));
+    assert_eq!(find(dir, dots), Ok(NodeId::ROOT));
+    for node in nodes {
+        served.fs.forget(node, 1);
+        assert_eq!(find(node, dot), Ok(node));
+        served.fs.forget(node, 1);
+    }
+    assert_eq!(
+        served.fs.statistics().descriptors,
+        2,
+        "of the root and of dir"
+    );
+    fs::remove_file(served.host("dir/c")).unwrap();
+    assert_eq!(find(nodes[2], dot), Err(Errno::ESTALE));
+    served.fs.forget(dir, 1);
+    assert_eq!(find(dir, dot), Ok(dir));
+    assert_eq!(
+        find(nodes[0], dot),
+        Err(Errno::ESTALE),
+        "the oldest has to go"
+    );
+    assert_eq!(served.fs.statistics().inodes, 3);
 }
