@@ -215,7 +215,7 @@ impl Demo {
                 "--",
                 "sh",
                 "-c",
-                "echo 'answer = 43' > /var/lib/cntr/srv/app.conf",
+                "echo answer = 43 > /var/lib/cntr/srv/app.conf",
             ],
             0,
         )?;
