@@ -22,7 +22,7 @@ use super::status::Extent;
 use super::step::{Fault, Step};
 use super::supervise::Signals;
 use super::target::Target;
-use crate::control::{self, FileSystemStatistics, Served};
+use crate::control::{self, Served};
 use crate::engine::mount::{DetachedMount, MountOptions};
 use crate::engine::{Config, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
@@ -134,14 +134,7 @@ impl View {
             target: format!("process {}", self.container),
             container: Some(self.container),
         };
-        let statistics = move || {
-            let statistics = fs.statistics();
-            FileSystemStatistics {
-                inodes: statistics.inodes,
-                descriptors: statistics.descriptors,
-                handles: statistics.handles,
-            }
-        };
+        let statistics = move || fs.statistics();
         if let Err(error) = control::Server::start(&session, connection, served, statistics) {
             reporter.note(format!("`cntr stat` will not find this session: {error}"));
         }

@@ -71,7 +71,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.first().is_some_and(|name| is_mount_helper(name)) {
+    if arguments.first().is_some_and(is_mount_helper) {
         return finish(mount_helper::main(&arguments));
     }
     let cli = match Cli::try_parse_from(&arguments) {

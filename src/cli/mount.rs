@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::Global;
 use super::mount_options::MountTable;
-use crate::control::{FileSystemStatistics, Served, Server};
+use crate::control::{Served, Server};
 use crate::engine::mount::DetachedMount;
 use crate::engine::{Config, Session};
 use crate::fs::PassthroughFs;
@@ -114,14 +114,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         target: target.display().to_string(),
         container: None,
     };
-    let statistics = move || {
-        let statistics = fs.statistics();
-        FileSystemStatistics {
-            inodes: statistics.inodes as u64,
-            descriptors: statistics.descriptors as u64,
-            handles: statistics.handles as u64,
-        }
-    };
+    let statistics = move || fs.statistics();
     if let Err(error) = Server::start(&session, connection, served, statistics) {
         tracing::warn!(%error, "`cntr stat` will not find this mount");
     }

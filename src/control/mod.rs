@@ -9,7 +9,7 @@ mod report;
 mod server;
 
 pub use client::{ControlError, find, list};
-pub use report::{FileSystemStatistics, Report, Served};
+pub use report::{Report, Served};
 pub use server::Server;
 
 /// Abstract socket names of servers start with this.

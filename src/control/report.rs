@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::metrics::OperationStatistics;
+use crate::fs::Statistics;
 
 /// What is served, and to whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,17 +16,6 @@ pub struct Served {
     pub target: String,
     /// Process id of the container for a session.
     pub container: Option<i32>,
-}
-
-/// State of the file system.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct FileSystemStatistics {
-    /// Inodes the kernel knows.
-    pub inodes: u64,
-    /// Descriptors held for them.
-    pub descriptors: u64,
-    /// Open files and directories.
-    pub handles: u64,
 }
 
 /// A server's answer.
@@ -54,7 +44,7 @@ pub struct Report {
     /// Resident memory of the server in KiB.
     pub resident_kib: u64,
     /// State of the file system.
-    pub file_system: FileSystemStatistics,
+    pub file_system: Statistics,
     /// Measurements per operation.
     pub operations: Vec<OperationStatistics>,
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use super::report::{FileSystemStatistics, Report, Served};
+use super::report::{Report, Served};
 use super::socket_name;
 use crate::engine::Session;
+use crate::fs::Statistics;
 
 /// A client that does not read is not waited for longer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ impl Server {
         session: &Session,
         connection: u32,
         served: Served,
-        file_system: impl Fn() -> FileSystemStatistics + Send + 'static,
+        file_system: impl Fn() -> Statistics + Send + 'static,
     ) -> io::Result<Server> {
         let name = socket_name(connection, std::process::id());
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;

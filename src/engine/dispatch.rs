@@ -175,7 +175,7 @@ fn serve<F: FileSystem>(
                 umask: 0,
                 rdev: 0,
                 kill_suidgid: false,
-                extensions: ext.clone(),
+                extensions: *ext,
             };
             let entry = fs.symlink(cx, node, os(name), target, &creation)?;
             Ok(entry_outcome(&entry, payload, dialect))
@@ -186,7 +186,7 @@ fn serve<F: FileSystem>(
                 umask: arg.umask,
                 rdev: arg.rdev,
                 kill_suidgid: false,
-                extensions: ext.clone(),
+                extensions: *ext,
             };
             let entry = fs.mknod(cx, node, os(name), &creation)?;
             Ok(entry_outcome(&entry, payload, dialect))
@@ -197,7 +197,7 @@ fn serve<F: FileSystem>(
                 umask: arg.umask,
                 rdev: 0,
                 kill_suidgid: false,
-                extensions: ext.clone(),
+                extensions: *ext,
             };
             let entry = fs.mkdir(cx, node, os(name), &creation)?;
             Ok(entry_outcome(&entry, payload, dialect))
@@ -383,7 +383,7 @@ fn serve<F: FileSystem>(
         }
         Operation::CopyFileRange(arg) => {
             // The answer has 32 bits, so no more may be copied than it can tell.
-            let copied = fs.copy_file_range(cx, &copy(node, arg, u64::from(u32::MAX & !0xfff)))?;
+            let copied = fs.copy_file_range(cx, &copy(node, arg, u64::from(!0xfff_u32)))?;
             let out = fuse_write_out {
                 size: u32::try_from(copied).unwrap_or(u32::MAX),
                 ..Default::default()
@@ -520,7 +520,7 @@ fn creation<'a>(arg: &fuse_create_in, extensions: &Extensions<'a>) -> Creation<'
         rdev: 0,
         kill_suidgid: OpenInFlags::from_bits_retain(arg.open_flags)
             .contains(OpenInFlags::KILL_SUIDGID),
-        extensions: extensions.clone(),
+        extensions: *extensions,
     }
 }
 

@@ -97,7 +97,7 @@ pub struct PassthroughFs {
 }
 
 /// What the file system holds at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Statistics {
     /// Inodes the kernel knows, without the root and synthetic ones.
     pub inodes: u64,

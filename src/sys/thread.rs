@@ -40,14 +40,8 @@ pub fn id() -> i32 {
 
 /// Interrupts the system call the thread `thread` of this process is blocked in. Harmless if it is not, or has ended.
 pub fn interrupt(thread: i32) {
+    let process = nix::unistd::getpid().as_raw();
     // SAFETY: takes no pointers; a thread id that is no longer in use gives ESRCH, and the signal has no effect on
     // another thread of this process.
-    let _ = unsafe {
-        libc::syscall(
-            libc::SYS_tgkill,
-            libc::getpid(),
-            thread,
-            INTERRUPT as libc::c_int,
-        )
-    };
+    let _ = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, INTERRUPT as libc::c_int) };
 }
