@@ -2,11 +2,13 @@
 
 use super::Notifier;
 use super::negotiate::Negotiated;
+use super::{Errno, Result};
 
 /// The queue's side of a request that is about to block; implemented by the transports.
 pub trait Seat: Sync {
-    /// The calling thread is about to block for long: let another thread fetch requests in its place.
-    fn leave(&self);
+    /// The calling thread is about to block for long: let another thread fetch requests in its place. False if no
+    /// thread would be left to fetch.
+    fn leave(&self) -> bool;
     /// The calling thread is done blocking.
     fn rejoin(&self);
     /// Whether the kernel asked to interrupt the request in service.
@@ -34,24 +36,37 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Runs `job`, which may block for long (a lock wait, an fsync), without holding up other requests: another
-    /// thread fetches them meanwhile. `job` should return `EINTR` when a system call in it is interrupted; the engine
-    /// interrupts it with a signal when the kernel asks for it.
+    /// Runs `job`, which may block for long (an fsync), without holding up other requests: another thread fetches
+    /// them meanwhile. `job` should return `EINTR` when a system call in it is interrupted; the engine interrupts it
+    /// with a signal when the kernel asks for it.
     pub fn block_in_place<R>(&self, job: impl FnOnce() -> R) -> R {
-        struct Rejoin<'a>(&'a dyn Seat);
-        impl Drop for Rejoin<'_> {
-            fn drop(&mut self) {
-                self.0.rejoin();
-            }
-        }
         self.seat.leave();
         let _rejoin = Rejoin(self.seat);
         job()
+    }
+
+    /// As [`block_in_place`](Self::block_in_place), for a wait without an end in sight (a lock).
+    ///
+    /// # Errors
+    /// `ENOLCK` if so many requests wait that nobody would be left to serve the others; those of `job`.
+    pub fn wait_in_place<R>(&self, job: impl FnOnce() -> Result<R>) -> Result<R> {
+        let replaced = self.seat.leave();
+        let _rejoin = Rejoin(self.seat);
+        if replaced { job() } else { Err(Errno::ENOLCK) }
     }
 
     /// Whether the kernel asked to interrupt this request: a loop that waits should end with `EINTR`.
     #[must_use]
     pub fn interrupted(&self) -> bool {
         self.seat.interrupted()
+    }
+}
+
+/// Counts the thread as running again, also after a panic.
+struct Rejoin<'a>(&'a dyn Seat);
+
+impl Drop for Rejoin<'_> {
+    fn drop(&mut self) {
+        self.0.rejoin();
     }
 }

@@ -21,16 +21,52 @@ macro_rules! errno_constants {
 }
 
 errno_constants!(
-    EACCES, EAGAIN, EBADF, EBUSY, EEXIST, EFAULT, EINTR, EINVAL, EIO, EISDIR, ELOOP, EMFILE, EMLINK,
-    ENAMETOOLONG, ENFILE, ENODATA, ENODEV, ENOENT, ENOLCK, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENOTEMPTY,
-    ENOTSUP, ENOTTY, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM, ERANGE, EROFS, ESTALE, ETXTBSY, EXDEV
+    EACCES,
+    EAGAIN,
+    EBADF,
+    EBUSY,
+    EEXIST,
+    EFAULT,
+    EINTR,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ELOOP,
+    EMFILE,
+    EMLINK,
+    ENAMETOOLONG,
+    ENFILE,
+    ENODATA,
+    ENODEV,
+    ENOENT,
+    ENOLCK,
+    ENOMEM,
+    ENOSPC,
+    ENOSYS,
+    ENOTDIR,
+    ENOTEMPTY,
+    ENOTSUP,
+    ENOTTY,
+    ENXIO,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    EPERM,
+    ERANGE,
+    EROFS,
+    ESTALE,
+    ETXTBSY,
+    EXDEV
 );
 
 impl Errno {
     /// The errno `value`; anything that is not a positive errno the kernel accepts (1..=511) becomes `EIO`.
     #[must_use]
     pub const fn new(value: i32) -> Errno {
-        let value = if value > 0 && value < 512 { value } else { libc::EIO };
+        let value = if value > 0 && value < 512 {
+            value
+        } else {
+            libc::EIO
+        };
         match NonZeroI32::new(value) {
             Some(value) => Errno(value),
             None => unreachable!(),

@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fuse_proto::Extensions;
 use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
 use fuse_proto::flags::{InitFlags, OpenFlags};
-use fuse_proto::request::Extensions;
 use fuse_proto::{fuse_attr, fuse_file_lock, fuse_kstatfs, fuse_statx};
 
 use super::context::Context;
@@ -117,6 +117,8 @@ pub struct Creation<'a> {
     pub umask: u32,
     /// Device number for MKNOD, in the kernel's 32-bit encoding.
     pub rdev: u32,
+    /// With `O_TRUNC` on a file that exists: clear set-user-id and set-group-id.
+    pub kill_suidgid: bool,
     /// Supplementary group and security contexts, if negotiated.
     pub extensions: Extensions<'a>,
 }
@@ -222,7 +224,10 @@ pub struct CopyRequest {
 /// A file system the engine can serve. Methods are called from several threads at a time.
 ///
 /// Every method that is not overridden answers `ENOSYS`, which tells the kernel not to ask again.
-#[expect(unused_variables, reason = "the default methods answer without looking")]
+#[expect(
+    unused_variables,
+    reason = "the default methods answer without looking"
+)]
 pub trait FileSystem: Send + Sync + 'static {
     /// The `INIT` capabilities this file system implements; the engine negotiates no others on its behalf.
     fn capabilities(&self) -> InitFlags {
@@ -250,15 +255,29 @@ pub trait FileSystem: Send + Sync + 'static {
     fn forget(&self, node: NodeId, lookups: u64);
 
     /// The attributes of `node`.
-    fn getattr(&self, cx: &Context<'_>, node: NodeId, fh: Option<FileHandle>) -> Result<Attributes>;
+    fn getattr(&self, cx: &Context<'_>, node: NodeId, fh: Option<FileHandle>)
+    -> Result<Attributes>;
 
     /// The attributes of `node` in `mask` (`STATX_*`), with the `AT_STATX_*` flags `flags`.
-    fn statx(&self, cx: &Context<'_>, node: NodeId, fh: Option<FileHandle>, flags: u32, mask: u32) -> Result<Statx> {
+    fn statx(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<Statx> {
         Err(Errno::ENOSYS)
     }
 
     /// Changes attributes and returns the new ones.
-    fn setattr(&self, cx: &Context<'_>, node: NodeId, fh: Option<FileHandle>, set: &SetAttr) -> Result<Attributes> {
+    fn setattr(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        set: &SetAttr,
+    ) -> Result<Attributes> {
         Err(Errno::ENOSYS)
     }
 
@@ -280,12 +299,24 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// Makes a file, FIFO, socket or device node.
-    fn mknod(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr, creation: &Creation<'_>) -> Result<Entry> {
+    fn mknod(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
         Err(Errno::ENOSYS)
     }
 
     /// Makes a directory.
-    fn mkdir(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr, creation: &Creation<'_>) -> Result<Entry> {
+    fn mkdir(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
         Err(Errno::ENOSYS)
     }
 
@@ -317,7 +348,13 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Opens a file with the `O_*` flags `flags` (without `O_CREAT`, `O_EXCL` and `O_NOCTTY`); with
     /// `kill_suidgid`, an `O_TRUNC` clears set-user-id and set-group-id.
-    fn open(&self, cx: &Context<'_>, node: NodeId, flags: u32, kill_suidgid: bool) -> Result<Opened> {
+    fn open(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
         Err(Errno::ENOSYS)
     }
 
@@ -345,7 +382,13 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// What the transport shall answer a READ with.
-    fn read(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, read: &ReadRequest) -> Result<Data> {
+    fn read(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        read: &ReadRequest,
+    ) -> Result<Data> {
         Err(Errno::ENOSYS)
     }
 
@@ -408,7 +451,13 @@ pub trait FileSystem: Send + Sync + 'static {
     fn releasedir(&self, node: NodeId, fh: FileHandle);
 
     /// Makes the entries of a directory durable.
-    fn fsyncdir(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, datasync: bool) -> Result<()> {
+    fn fsyncdir(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        datasync: bool,
+    ) -> Result<()> {
         Err(Errno::ENOSYS)
     }
 
@@ -438,7 +487,13 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Writes the value of an extended attribute to `out` and returns its length. With an empty `out` only the
     /// length is wanted; otherwise `ERANGE` if it does not fit.
-    fn getxattr(&self, cx: &Context<'_>, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
+    fn getxattr(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        name: &CStr,
+        out: &mut [u8],
+    ) -> Result<usize> {
         Err(Errno::ENOSYS)
     }
 
@@ -458,12 +513,24 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// The lock that `lock` would conflict with, or one of type `F_UNLCK`.
-    fn getlk(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, lock: &LockRequest) -> Result<fuse_file_lock> {
+    fn getlk(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<fuse_file_lock> {
         Err(Errno::ENOSYS)
     }
 
     /// Sets or clears a lock.
-    fn setlk(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, lock: &LockRequest) -> Result<()> {
+    fn setlk(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<()> {
         Err(Errno::ENOSYS)
     }
 
@@ -481,7 +548,14 @@ pub trait FileSystem: Send + Sync + 'static {
     }
 
     /// The offset of the next data (`SEEK_DATA`) or hole (`SEEK_HOLE`).
-    fn lseek(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, offset: u64, whence: u32) -> Result<u64> {
+    fn lseek(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        whence: u32,
+    ) -> Result<u64> {
         Err(Errno::ENOSYS)
     }
 

@@ -92,23 +92,43 @@ impl DetachedMount {
         })?;
         let kernel = |step: &'static str| {
             let context = &context;
-            move |source| MountError::Kernel { step, message: context.message(), source }
+            move |source| MountError::Kernel {
+                step,
+                message: context.message(),
+                source,
+            }
         };
         let text = |value: &str| CString::new(value.replace('\0', "")).expect("no NUL is left");
-        context.set(c"source", &text(&options.source)).map_err(kernel("source"))?;
+        context
+            .set(c"source", &text(&options.source))
+            .map_err(kernel("source"))?;
         if let Some(subtype) = &options.subtype {
-            context.set(c"subtype", &text(subtype)).map_err(kernel("subtype"))?;
+            context
+                .set(c"subtype", &text(subtype))
+                .map_err(kernel("subtype"))?;
         }
-        context.set(c"fd", &text(&device.as_raw_fd().to_string())).map_err(kernel("fd"))?;
-        context.set(c"rootmode", c"40000").map_err(kernel("rootmode"))?;
+        context
+            .set(c"fd", &text(&device.as_raw_fd().to_string()))
+            .map_err(kernel("fd"))?;
+        context
+            .set(c"rootmode", c"40000")
+            .map_err(kernel("rootmode"))?;
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        context.set(c"user_id", &text(&uid.to_string())).map_err(kernel("user_id"))?;
-        context.set(c"group_id", &text(&gid.to_string())).map_err(kernel("group_id"))?;
+        context
+            .set(c"user_id", &text(&uid.to_string()))
+            .map_err(kernel("user_id"))?;
+        context
+            .set(c"group_id", &text(&gid.to_string()))
+            .map_err(kernel("group_id"))?;
         if options.allow_other {
-            context.set_flag(c"allow_other").map_err(kernel("allow_other"))?;
+            context
+                .set_flag(c"allow_other")
+                .map_err(kernel("allow_other"))?;
         }
         if options.default_permissions {
-            context.set_flag(c"default_permissions").map_err(kernel("default_permissions"))?;
+            context
+                .set_flag(c"default_permissions")
+                .map_err(kernel("default_permissions"))?;
         }
         if options.attr.contains(MountAttr::RDONLY) {
             context.set_flag(c"ro").map_err(kernel("ro"))?;
@@ -122,7 +142,10 @@ impl DetachedMount {
     /// # Errors
     /// [`MountError::Attach`].
     pub fn attach(&self, path: &Path) -> Result<(), MountError> {
-        let failed = |source| MountError::Attach { path: path.to_owned(), source };
+        let failed = |source| MountError::Attach {
+            path: path.to_owned(),
+            source,
+        };
         let target = File::options()
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_CLOEXEC)

@@ -1,15 +1,69 @@
 //! What the kernel offers, crossed with what the engine and the file system implement.
+//!
+//! Nothing is negotiated that is not implemented. The reasons for and against each capability are in
+//! `docs/design.md`.
 
+use fuse_proto::Dialect;
 use fuse_proto::flags::InitFlags;
-use fuse_proto::request::Dialect;
+use fuse_proto::{FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, fuse_init_in, fuse_init_out};
+
+/// Oldest minor version served: that of Linux 5.4.
+const OLDEST_MINOR: u32 = 31;
+
+/// Size of a page of the kernel, in which requests are counted.
+const PAGE: u32 = 4096;
+
+/// Capabilities of the wire that need nothing of a file system; always taken if offered.
+const OF_THE_ENGINE: InitFlags = InitFlags::ABORT_ERROR
+    .union(InitFlags::ASYNC_READ)
+    .union(InitFlags::BIG_WRITES)
+    .union(InitFlags::INIT_EXT)
+    .union(InitFlags::MAX_PAGES)
+    .union(InitFlags::HAS_EXPIRE_ONLY)
+    .union(InitFlags::SETXATTR_EXT);
+
+/// Capabilities the engine passes through to a file system that implements them.
+const OF_THE_FILE_SYSTEM: InitFlags = InitFlags::POSIX_LOCKS
+    .union(InitFlags::ATOMIC_O_TRUNC)
+    .union(InitFlags::EXPORT_SUPPORT)
+    .union(InitFlags::DONT_MASK)
+    .union(InitFlags::FLOCK_LOCKS)
+    .union(InitFlags::HAS_IOCTL_DIR)
+    .union(InitFlags::AUTO_INVAL_DATA)
+    .union(InitFlags::DO_READDIRPLUS)
+    .union(InitFlags::READDIRPLUS_AUTO)
+    .union(InitFlags::ASYNC_DIO)
+    .union(InitFlags::NO_OPEN_SUPPORT)
+    .union(InitFlags::PARALLEL_DIROPS)
+    .union(InitFlags::HANDLE_KILLPRIV)
+    .union(InitFlags::POSIX_ACL)
+    .union(InitFlags::CACHE_SYMLINKS)
+    .union(InitFlags::NO_OPENDIR_SUPPORT)
+    .union(InitFlags::EXPLICIT_INVAL_DATA)
+    .union(InitFlags::HANDLE_KILLPRIV_V2)
+    .union(InitFlags::SECURITY_CTX)
+    .union(InitFlags::CREATE_SUPP_GROUP)
+    .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
+    .union(InitFlags::NO_EXPORT_SUPPORT)
+    .union(InitFlags::ALLOW_IDMAP);
+
+/// What the session asks of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wishes {
+    pub(super) flags: InitFlags,
+    pub(super) max_write: u32,
+    pub(super) max_background: u16,
+}
 
 /// What this session and the kernel agreed on in INIT.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
     /// Minor protocol version both sides speak (the major one is 7).
     pub minor: u32,
     /// Capabilities in force.
     pub flags: InitFlags,
+    /// What the kernel offered.
+    pub offered: InitFlags,
     /// Largest WRITE, and largest reply payload, in bytes.
     pub max_write: u32,
     /// Largest request in pages.
@@ -20,10 +74,140 @@ pub struct Negotiated {
     pub max_background: u16,
 }
 
+/// The kernel speaks a protocol that is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooOld {
+    pub(super) major: u32,
+    pub(super) minor: u32,
+}
+
 impl Negotiated {
+    /// Crosses the kernel's offer with `wishes`.
+    pub(super) fn new(offer: &fuse_init_in, wishes: &Wishes) -> Result<Negotiated, TooOld> {
+        if offer.major < FUSE_KERNEL_VERSION
+            || (offer.major == FUSE_KERNEL_VERSION && offer.minor < OLDEST_MINOR)
+        {
+            return Err(TooOld {
+                major: offer.major,
+                minor: offer.minor,
+            });
+        }
+        let mut offered = InitFlags::from_bits_retain(u64::from(offer.flags));
+        if offered.contains(InitFlags::INIT_EXT) {
+            offered |= InitFlags::from_bits_retain(u64::from(offer.flags2) << 32);
+        }
+        let flags = offered & (OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags));
+        // Without MAX_PAGES the kernel sends at most 32 pages.
+        let most = if flags.contains(InitFlags::MAX_PAGES) {
+            256
+        } else {
+            32
+        };
+        let max_pages = wishes.max_write.div_ceil(PAGE).clamp(1, most);
+        Ok(Negotiated {
+            minor: offer.minor.min(FUSE_KERNEL_MINOR_VERSION),
+            flags,
+            offered,
+            max_write: max_pages * PAGE,
+            max_pages: u16::try_from(max_pages).unwrap_or(u16::MAX),
+            max_readahead: offer.max_readahead,
+            max_background: wishes.max_background,
+        })
+    }
+
+    /// The reply to INIT that says so.
+    pub(super) fn reply(&self) -> fuse_init_out {
+        let bits = self.flags.bits();
+        fuse_init_out {
+            major: FUSE_KERNEL_VERSION,
+            minor: self.minor,
+            max_readahead: self.max_readahead,
+            flags: bits as u32,
+            flags2: (bits >> 32) as u32,
+            max_background: self.max_background,
+            congestion_threshold: self.max_background / 4 * 3,
+            max_write: self.max_write,
+            time_gran: 1,
+            max_pages: self.max_pages,
+            ..Default::default()
+        }
+    }
+
     /// What decoders and encoders need to know.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         Dialect::new(self.minor, self.flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WISHES: Wishes = Wishes {
+        flags: InitFlags::POSIX_ACL
+            .union(InitFlags::PASSTHROUGH)
+            .union(InitFlags::CREATE_SUPP_GROUP),
+        max_write: 1 << 20,
+        max_background: 64,
+    };
+
+    fn offer(minor: u32, flags: InitFlags) -> fuse_init_in {
+        let bits = flags.bits();
+        fuse_init_in {
+            major: 7,
+            minor,
+            max_readahead: 131_072,
+            flags: bits as u32,
+            flags2: (bits >> 32) as u32,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn takes_only_what_is_offered_and_implemented() {
+        let all = Negotiated::new(&offer(45, InitFlags::all()), &WISHES).unwrap();
+        assert!(
+            all.flags.contains(
+                InitFlags::POSIX_ACL | InitFlags::CREATE_SUPP_GROUP | InitFlags::MAX_PAGES
+            )
+        );
+        // Wished for, but the engine has no such transport yet; and offered, but not wished for.
+        assert!(!all.flags.intersects(
+            InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS
+        ));
+        assert_eq!((all.max_pages, all.max_write), (256, 1 << 20));
+        let old = Negotiated::new(&offer(31, InitFlags::POSIX_ACL), &WISHES).unwrap();
+        assert_eq!(old.flags, InitFlags::POSIX_ACL);
+        assert_eq!(
+            (old.minor, old.max_pages, old.max_write),
+            (31, 32, 32 * 4096)
+        );
+    }
+
+    #[test]
+    fn second_flag_word_counts_only_with_init_ext() {
+        let flags = InitFlags::all() - InitFlags::INIT_EXT;
+        let negotiated = Negotiated::new(&offer(45, flags), &WISHES).unwrap();
+        assert!(!negotiated.flags.contains(InitFlags::CREATE_SUPP_GROUP));
+        assert_eq!(negotiated.reply().flags2, 0);
+    }
+
+    #[test]
+    fn refuses_kernels_before_5_4() {
+        let refused = Negotiated::new(&offer(30, InitFlags::all()), &WISHES);
+        assert_eq!(
+            refused,
+            Err(TooOld {
+                major: 7,
+                minor: 30
+            })
+        );
+        assert_eq!(
+            Negotiated::new(&offer(60, InitFlags::all()), &WISHES)
+                .unwrap()
+                .minor,
+            45
+        );
     }
 }

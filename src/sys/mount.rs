@@ -42,7 +42,11 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// Reads the result of a raw system call that returns 0.
 fn unit(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// A file system being configured; made by fsopen(2).
@@ -60,14 +64,27 @@ impl FsContext {
     pub fn open(name: &CStr) -> io::Result<FsContext> {
         const FSOPEN_CLOEXEC: libc::c_uint = 1;
         // SAFETY: `name` is a NUL-terminated string that outlives the call.
-        owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) }).map(FsContext)
+        owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) })
+            .map(FsContext)
     }
 
-    fn config(&self, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> io::Result<()> {
+    fn config(
+        &self,
+        command: libc::c_uint,
+        key: Option<&CStr>,
+        value: Option<&CStr>,
+    ) -> io::Result<()> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         // SAFETY: both pointers are null or NUL-terminated strings that outlive the call.
         unit(unsafe {
-            libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), command, pointer(key), pointer(value), 0)
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.0.as_raw_fd(),
+                command,
+                pointer(key),
+                pointer(value),
+                0,
+            )
         })
     }
 
@@ -95,7 +112,14 @@ impl FsContext {
         const FSMOUNT_CLOEXEC: libc::c_uint = 1;
         self.config(FSCONFIG_CMD_CREATE, None, None)?;
         // SAFETY: takes no pointers.
-        owned(unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attr.bits()) })
+        owned(unsafe {
+            libc::syscall(
+                libc::SYS_fsmount,
+                self.0.as_raw_fd(),
+                FSMOUNT_CLOEXEC,
+                attr.bits(),
+            )
+        })
     }
 
     /// What the kernel said about the last failure, if it said anything.
@@ -122,7 +146,8 @@ pub enum Submounts {
 /// `EINVAL` if the mount is not in the caller's mount namespace.
 pub fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, submounts: Submounts) -> io::Result<OwnedFd> {
     const OPEN_TREE_CLONE: libc::c_uint = 1;
-    let mut flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_EMPTY_PATH as libc::c_uint;
+    let mut flags =
+        OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | libc::AT_EMPTY_PATH as libc::c_uint;
     if submounts == Submounts::Clone {
         flags |= libc::AT_RECURSIVE as libc::c_uint;
     }

@@ -1,0 +1,360 @@
+//! The threads of a session: as many fetch requests at a time as there are CPUs, however many are blocked.
+//!
+//! A thread that blocks - said so by [`Context::block_in_place`](super::Context::block_in_place), or noticed by the
+//! monitor after [`SLOW`] - is no longer counted, and a spare one takes its turn. When it comes back and there are
+//! enough without it, it rests as a spare; a spare that is not needed for [`SPARE_REST`] ends.
+//!
+//! The monitor sleeps while nothing happens. Serving threads wake it at the start of a busy period, at most once in
+//! [`QUIET`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::dev::Device;
+use super::metrics::Recorder;
+use super::seat::{Place, nanoseconds};
+
+/// A request in service for this long blocks its thread, whether the file system said so or not.
+pub(super) const SLOW: Duration = Duration::from_millis(3);
+
+/// The monitor rests after this long without a request.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// An interrupted request that is not answered by then is answered `EINTR` on behalf of its thread.
+const GIVE_UP: Duration = Duration::from_millis(100);
+
+/// How long a spare thread waits to be needed.
+const SPARE_REST: Duration = Duration::from_secs(10);
+
+/// Interrupts kept because the request they are for is not in service yet, and for how long: by then it was answered.
+const EARLY_INTERRUPTS: usize = 64;
+const EARLY_INTERRUPT_LIFE: Duration = Duration::from_secs(1);
+
+/// What the pool needs from the transport.
+pub(super) trait Crew: Send + Sync + 'static {
+    /// Starts one more serving thread; false if it cannot be started.
+    fn hire(&self, pool: &Arc<Pool>) -> bool;
+    /// Answers request `unique`, in service at `place`, with `EINTR`.
+    fn give_up(&self, place: &Place, unique: u64);
+}
+
+/// Threads by what they do.
+struct Roster {
+    /// Fetching, or serving a request without being blocked.
+    active: usize,
+    /// Waiting to be needed.
+    spare: usize,
+    /// Spare ones that were called and have not woken yet.
+    called: usize,
+    /// All that run.
+    threads: usize,
+}
+
+/// The threads of one session.
+pub(super) struct Pool {
+    crew: Box<dyn Crew>,
+    /// How many shall be active.
+    target: usize,
+    /// How many may run at most.
+    limit: usize,
+    roster: Mutex<Roster>,
+    needed: Condvar,
+    ended: Condvar,
+    places: RwLock<Vec<Arc<Place>>>,
+    retired: Mutex<Recorder>,
+    over: AtomicBool,
+    start: Instant,
+    monitor_awake: AtomicBool,
+    monitor: Mutex<()>,
+    monitor_wake: Condvar,
+    early: Mutex<Vec<(u64, Instant)>>,
+    early_count: AtomicUsize,
+}
+
+impl Pool {
+    pub(super) fn new(crew: Box<dyn Crew>, target: usize, limit: usize) -> Arc<Pool> {
+        Arc::new(Pool {
+            crew,
+            target,
+            limit,
+            roster: Mutex::new(Roster {
+                active: 0,
+                spare: 0,
+                called: 0,
+                threads: 0,
+            }),
+            needed: Condvar::new(),
+            ended: Condvar::new(),
+            places: RwLock::new(Vec::new()),
+            retired: Mutex::new(Recorder::new()),
+            over: AtomicBool::new(false),
+            start: Instant::now(),
+            monitor_awake: AtomicBool::new(false),
+            monitor: Mutex::new(()),
+            monitor_wake: Condvar::new(),
+            early: Mutex::new(Vec::new()),
+            early_count: AtomicUsize::new(0),
+        })
+    }
+
+    /// Nanoseconds since the pool was made.
+    pub(super) fn now(&self) -> u64 {
+        nanoseconds(self.start)
+    }
+
+    /// The mount is gone, or shall be: no thread fetches any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// How many threads there are, in all.
+    pub(super) fn threads(&self) -> usize {
+        self.roster.lock().threads
+    }
+
+    /// Tells all threads to end: wakes those that rest and interrupts those that fetch.
+    pub(super) fn finish(&self) {
+        self.over.store(true, Ordering::Release);
+        let roster = self.roster.lock();
+        self.needed.notify_all();
+        self.ended.notify_all();
+        drop(roster);
+        for place in self.places.read().iter() {
+            place.signal();
+        }
+        self.wake_monitor();
+    }
+
+    /// Starts the active threads.
+    pub(super) fn fill(self: &Arc<Pool>) -> bool {
+        (0..self.target).all(|_| {
+            let mut roster = self.roster.lock();
+            roster.active += 1;
+            roster.threads += 1;
+            drop(roster);
+            let hired = self.crew.hire(self);
+            if !hired {
+                self.resign(true);
+            }
+            hired
+        })
+    }
+
+    /// A thread of this pool starts to serve `device`.
+    pub(super) fn enter(&self, device: Arc<Device>) -> Arc<Place> {
+        let place = Arc::new(Place::new(device));
+        place.sit_down();
+        self.places.write().push(Arc::clone(&place));
+        place
+    }
+
+    /// A thread leaves its place for good.
+    pub(super) fn leave(&self, place: &Arc<Place>, active: bool) {
+        self.places
+            .write()
+            .retain(|other| !Arc::ptr_eq(other, place));
+        if place.mark_back() {
+            self.came_back();
+        }
+        self.retired.lock().merge(&place.recorder.lock());
+        self.resign(active);
+    }
+
+    /// One thread less.
+    pub(super) fn resign(&self, active: bool) {
+        let mut roster = self.roster.lock();
+        roster.threads -= 1;
+        roster.active -= usize::from(active);
+        self.ended.notify_all();
+    }
+
+    /// An active thread blocks: see that another one is active. False if there can be none.
+    pub(super) fn went_away(self: &Arc<Pool>) -> bool {
+        let mut roster = self.roster.lock();
+        roster.active -= 1;
+        if roster.active >= self.target || self.is_over() {
+            return true;
+        }
+        if roster.spare > roster.called {
+            roster.called += 1;
+            roster.active += 1;
+            self.needed.notify_one();
+            return true;
+        }
+        if roster.threads >= self.limit {
+            return roster.active > 0;
+        }
+        roster.threads += 1;
+        roster.active += 1;
+        drop(roster);
+        if self.crew.hire(self) {
+            return true;
+        }
+        self.resign(true);
+        self.roster.lock().active > 0
+    }
+
+    /// A blocked thread goes on.
+    pub(super) fn came_back(&self) {
+        self.roster.lock().active += 1;
+    }
+
+    /// Called by an active thread without a request: rests while there are enough others. False if the thread shall
+    /// end; it is not counted as active then.
+    pub(super) fn stay(&self) -> bool {
+        let mut roster = self.roster.lock();
+        if roster.active <= self.target {
+            return true;
+        }
+        roster.active -= 1;
+        roster.spare += 1;
+        let deadline = Instant::now() + SPARE_REST;
+        loop {
+            let timed_out = self.needed.wait_until(&mut roster, deadline).timed_out();
+            // Who calls a spare thread counts it as active for it.
+            if roster.called > 0 {
+                roster.called -= 1;
+                roster.spare -= 1;
+                return true;
+            }
+            if timed_out || self.is_over() {
+                roster.spare -= 1;
+                return false;
+            }
+        }
+    }
+
+    /// Waits until all threads have ended; at most `patience` after the session is over. Returns how many are left.
+    pub(super) fn wait(&self, patience: Duration) -> usize {
+        let mut roster = self.roster.lock();
+        while !self.is_over() && roster.threads > 0 {
+            self.ended.wait(&mut roster);
+        }
+        let deadline = Instant::now() + patience;
+        while roster.threads > 0 && Instant::now() < deadline {
+            let moment = Instant::now() + Duration::from_millis(10);
+            if self
+                .ended
+                .wait_until(&mut roster, moment.min(deadline))
+                .timed_out()
+            {
+                drop(roster);
+                for place in self.places.read().iter() {
+                    place.signal();
+                }
+                roster = self.roster.lock();
+            }
+        }
+        roster.threads
+    }
+
+    /// Measurements of all threads, past ones included.
+    pub(super) fn measurements(&self) -> Recorder {
+        let mut sum = Recorder::new();
+        sum.merge(&self.retired.lock());
+        for place in self.places.read().iter() {
+            sum.merge(&place.recorder.lock());
+        }
+        sum
+    }
+
+    /// The kernel wants request `unique` interrupted.
+    pub(super) fn interrupt(&self, unique: u64) {
+        // The thread that has read the request may not have taken it into service yet: it looks at this list after
+        // it did, and one of the two sees the other.
+        let mut early = self.early.lock();
+        if early.len() == EARLY_INTERRUPTS {
+            early.remove(0);
+        }
+        early.push((unique, Instant::now()));
+        self.early_count.store(early.len(), Ordering::SeqCst);
+        drop(early);
+        let places = self.places.read();
+        if let Some(place) = places.iter().find(|place| place.serving() == Some(unique)) {
+            self.take_early_interrupt(unique);
+            place.interrupt();
+        }
+        drop(places);
+        self.wake_monitor();
+    }
+
+    /// Whether `unique` was asked to be interrupted before it was in service.
+    pub(super) fn take_early_interrupt(&self, unique: u64) -> bool {
+        if self.early_count.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut early = self.early.lock();
+        let found = early.iter().position(|(other, _)| *other == unique);
+        if let Some(index) = found {
+            early.swap_remove(index);
+            self.early_count.store(early.len(), Ordering::SeqCst);
+        }
+        found.is_some()
+    }
+
+    /// Called at the start of every request: cheap while the monitor is awake.
+    pub(super) fn busy(&self) {
+        if !self.monitor_awake.load(Ordering::Relaxed) {
+            self.wake_monitor();
+        }
+    }
+
+    fn forget_early_interrupts(&self) {
+        if self.early_count.load(Ordering::Relaxed) > 0 {
+            let mut early = self.early.lock();
+            early.retain(|(_, came)| came.elapsed() < EARLY_INTERRUPT_LIFE);
+            self.early_count.store(early.len(), Ordering::SeqCst);
+        }
+    }
+
+    fn wake_monitor(&self) {
+        let _guard = self.monitor.lock();
+        self.monitor_awake.store(true, Ordering::Relaxed);
+        self.monitor_wake.notify_one();
+    }
+
+    /// Body of the monitor thread: replaces blocked threads, repeats interrupts, gives interrupted requests up.
+    pub(super) fn monitor(self: &Arc<Pool>) {
+        let mut idle_since = Instant::now();
+        let mut interrupted: Vec<(u64, Instant)> = Vec::new();
+        while !self.is_over() {
+            let places: Vec<Arc<Place>> = self.places.read().clone();
+            let now = self.now();
+            for place in &places {
+                let Some(since) = place.since() else { continue };
+                idle_since = Instant::now();
+                if u128::from(now.saturating_sub(since)) >= SLOW.as_nanos() && place.mark_away() {
+                    self.went_away();
+                }
+                if let Some(unique) = place.serving().filter(|_| place.interrupted()) {
+                    let asked = match interrupted.iter().find(|(other, _)| *other == unique) {
+                        Some((_, asked)) => *asked,
+                        None => {
+                            interrupted.push((unique, Instant::now()));
+                            Instant::now()
+                        }
+                    };
+                    if asked.elapsed() >= GIVE_UP {
+                        self.crew.give_up(place, unique);
+                    } else {
+                        place.signal();
+                    }
+                }
+            }
+            self.forget_early_interrupts();
+            interrupted
+                .retain(|(unique, _)| places.iter().any(|place| place.serving() == Some(*unique)));
+            let mut guard = self.monitor.lock();
+            if idle_since.elapsed() < QUIET {
+                self.monitor_wake.wait_for(&mut guard, SLOW);
+            } else if !self.is_over() {
+                self.monitor_awake.store(false, Ordering::Relaxed);
+                self.monitor_wake.wait(&mut guard);
+                idle_since = Instant::now();
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The place of one thread that serves requests: which request it has, and whether that one was given up.
+//!
+//! A request is answered exactly once: whoever wants to answer it must [`claim`](Place::claim) it first, the thread that
+//! serves it or the monitor that gives it up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::context::Seat;
+use super::dev::Device;
+use super::metrics::Recorder;
+use super::pool::Pool;
+
+/// No request; the kernel never uses this number.
+const NONE: u64 = 0;
+
+/// State of one serving thread, shared with the monitor and with the thread that reads INTERRUPT requests.
+pub(super) struct Place {
+    /// The request in service, until it is claimed.
+    unique: AtomicU64,
+    /// When it was read, in nanoseconds since the pool started; 0 while the thread waits for a request.
+    since: AtomicU64,
+    /// The kernel asked to interrupt it.
+    interrupted: AtomicBool,
+    /// Counted as blocked: another thread fetches in its place.
+    away: AtomicBool,
+    /// Thread id, for signals.
+    thread: AtomicI32,
+    /// Where the thread reads requests, and so where they must be answered.
+    pub(super) device: Arc<Device>,
+    /// Measurements of this thread.
+    pub(super) recorder: Mutex<Recorder>,
+}
+
+impl Place {
+    pub(super) fn new(device: Arc<Device>) -> Place {
+        Place {
+            unique: AtomicU64::new(NONE),
+            since: AtomicU64::new(0),
+            interrupted: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            thread: AtomicI32::new(0),
+            device,
+            recorder: Mutex::new(Recorder::new()),
+        }
+    }
+
+    /// The calling thread takes this place.
+    pub(super) fn sit_down(&self) {
+        self.thread
+            .store(crate::sys::thread::id(), Ordering::Relaxed);
+    }
+
+    /// Starts to serve request `unique`, read at `since`.
+    pub(super) fn begin(&self, unique: u64, since: u64) {
+        self.interrupted.store(false, Ordering::Relaxed);
+        self.since.store(since.max(1), Ordering::Relaxed);
+        self.unique.store(unique, Ordering::SeqCst);
+    }
+
+    /// The request left the thread. Returns whether it was counted as blocked.
+    pub(super) fn end(&self) -> bool {
+        self.unique.store(NONE, Ordering::Release);
+        self.since.store(0, Ordering::Relaxed);
+        self.away.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes the right and the duty to answer `unique`; false if somebody else has it.
+    pub(super) fn claim(&self, unique: u64) -> bool {
+        self.unique
+            .compare_exchange(unique, NONE, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The request that is in service and not yet answered.
+    pub(super) fn serving(&self) -> Option<u64> {
+        Some(self.unique.load(Ordering::SeqCst)).filter(|unique| *unique != NONE)
+    }
+
+    /// Since when the thread serves its request.
+    pub(super) fn since(&self) -> Option<u64> {
+        Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// Counts the thread as blocked; false if it was already.
+    pub(super) fn mark_away(&self) -> bool {
+        !self.away.swap(true, Ordering::AcqRel)
+    }
+
+    /// Counts the thread as not blocked; false if it was not.
+    pub(super) fn mark_back(&self) -> bool {
+        self.away.swap(false, Ordering::AcqRel)
+    }
+
+    /// Remembers that the kernel wants the request interrupted, and interrupts the system call it is in.
+    pub(super) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        self.signal();
+    }
+
+    pub(super) fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Makes a blocking system call of the thread return `EINTR`.
+    pub(super) fn signal(&self) {
+        match self.thread.load(Ordering::Relaxed) {
+            0 => {}
+            thread => crate::sys::thread::interrupt(thread),
+        }
+    }
+}
+
+/// A place in a pool: what a method sees of it.
+pub(super) struct PooledSeat<'a> {
+    pub(super) place: &'a Place,
+    pub(super) pool: &'a Arc<Pool>,
+}
+
+impl Seat for PooledSeat<'_> {
+    fn leave(&self) -> bool {
+        !self.place.mark_away() || self.pool.went_away()
+    }
+
+    fn rejoin(&self) {
+        if self.place.mark_back() {
+            self.pool.came_back();
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.place.interrupted()
+    }
+}
+
+/// Nanoseconds since `start`.
+pub(super) fn nanoseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
