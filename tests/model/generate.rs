@@ -287,10 +287,10 @@ fn op(random: &mut Rng) -> Op {
         }
         810..=844 => set_xattr(random),
         845..=859 => {
-            Op::GetXattr { target: target(random), name: pick(random, &XATTRS), room: *pick(random, &[0, 3, 4096]) }
+            Op::GetXattr { target: target(random), name: *pick(random, &XATTRS), room: *pick(random, &[0, 3, 4096]) }
         }
         860..=869 => Op::ListXattr { target: target(random) },
-        870..=884 => Op::RemoveXattr { target: target(random), name: pick(random, &XATTRS) },
+        870..=884 => Op::RemoveXattr { target: target(random), name: *pick(random, &XATTRS) },
         885..=899 => Op::ReadDir { path: directory(random), from: random.usize(0..12) },
         900..=909 => Op::ReadDirSlot { slot: slot(random), limit: random.usize(1..20) },
         910..=929 => Op::Stat { path: path(random), follow: random.bool() },

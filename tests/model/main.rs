@@ -116,8 +116,9 @@ impl fmt::Display for Deviation {
 /// A pair of empty trees.
 pub fn pair(mount: &Mount) -> Result<(Side, Side)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     // One level more than needed: a symbolic link may point to the parent.
-    let run = Path::new(&format!("run-{}", NEXT.fetch_add(1, Ordering::Relaxed))).join("top");
+    let run = Path::new(&format!("run-{number}")).join("top");
     let (host, plain) = (mount.host(&run), mount.reference().join(&run));
     for path in [&host, &plain] {
         for directory in [path.parent().expect("it has two levels"), path.as_path()] {
@@ -125,8 +126,9 @@ pub fn pair(mount: &Mount) -> Result<(Side, Side)> {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o777))?;
         }
     }
-    let mounted = Side::new(&mount.at(&run), Some(&host)).context("the new directory is not in the mount")?;
-    Ok((mounted, Side::new(&plain, None)?))
+    let fine = observe::fine_grained(&plain)?;
+    let mounted = Side::new(&mount.at(&run), Some(&host), fine).context("the new directory is not in the mount")?;
+    Ok((mounted, Side::new(&plain, None, fine)?))
 }
 
 /// Makes the steps on a new pair of trees and gives the first deviation.

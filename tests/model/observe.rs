@@ -3,6 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{self, AtFlags, CWD, SeekFrom, Statx, StatxFlags, StatxTimestamp};
@@ -96,13 +97,9 @@ impl Seen {
         self.0.stx_ino
     }
 
-    /// It is a regular file.
+    /// Type and permissions.
     pub fn mode(&self) -> u32 {
         u32::from(self.0.stx_mode)
-    }
-
-    pub fn size(&self) -> u64 {
-        self.0.stx_size
     }
 
     /// Everything, to compare a file of the mount with the same file on the host.
@@ -154,4 +151,29 @@ pub fn extents(fd: BorrowedFd<'_>) -> Result<Vec<(u64, u64)>, Errno> {
     }
     fs::seek(fd, SeekFrom::Start(before))?;
     Ok(ranges)
+}
+
+/// Whether a change right after a look always gives a new time here. Without fine-grained times (before Linux 6.13,
+/// and on some file systems) two changes within a tick of the clock look like one, and which times changed cannot be
+/// compared.
+pub fn fine_grained(directory: &Path) -> std::io::Result<bool> {
+    let name = |path: &Path| Name::new(path.as_os_str().as_encoded_bytes());
+    let (file, link) = (directory.join("probe"), directory.join("probe-link"));
+    std::fs::write(&file, "")?;
+    let mut fine = true;
+    for round in 0..100_u8 {
+        let before = [Seen::path(&name(directory))?, Seen::path(&name(&file))?];
+        std::fs::write(&file, [round])?;
+        std::fs::hard_link(&file, &link)?;
+        let after = [Seen::path(&name(directory))?, Seen::path(&name(&file))?];
+        fine &= before.iter().zip(&after).all(|(before, after)| before.touched(after) == Some((true, true)));
+        std::fs::remove_file(&link)?;
+        // tmpfs gives the directory the time of the file, which nobody has looked at.
+        std::os::unix::fs::symlink("nowhere", &link)?;
+        let before = Seen::path(&name(directory))?;
+        std::fs::remove_file(&link)?;
+        fine &= before.touched(&Seen::path(&name(directory))?) == Some((true, true));
+    }
+    std::fs::remove_file(&file)?;
+    Ok(fine)
 }

@@ -46,19 +46,22 @@ pub struct Side {
     /// The same tree behind the server's back.
     host: Option<PathBuf>,
     slots: [Option<OwnedFd>; SLOTS],
+    fine_times: bool,
 }
 
 const PAGE: u64 = 4096;
 
 impl Side {
-    /// A tree at `path`; `host` is where the same files are without the server.
-    pub fn new(path: &Path, host: Option<&Path>) -> io::Result<Side> {
+    /// A tree at `path`; `host` is where the same files are without the server; `fine_times`: a change is
+    /// always seen in mtime and ctime.
+    pub fn new(path: &Path, host: Option<&Path>, fine_times: bool) -> io::Result<Side> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Side {
             root: fs::openat(CWD, path, flags, Mode::empty())?,
             path: path.to_owned(),
             host: host.map(Path::to_owned),
             slots: Default::default(),
+            fine_times,
         })
     }
 
@@ -86,10 +89,13 @@ impl Side {
             self.perform(&step.op)
         };
         let after = self.look(&step.op);
+        // These make a slot another file, which may have the same inode number.
+        let replaced = matches!(step.op, Op::Open { .. } | Op::Dup { .. });
         let touched = before
             .iter()
-            .zip(&after)
-            .map(|((label, before), (_, after))| {
+            .filter(|(label, _)| self.fine_times && !(replaced && label.starts_with("slot")))
+            .filter_map(|(label, before)| Some((label, before, &after.iter().find(|(other, _)| other == label)?.1)))
+            .map(|(label, before, after)| {
                 let both = before.as_ref().ok().zip(after.as_ref().ok());
                 (label.clone(), both.and_then(|(before, after)| before.touched(after)))
             })
@@ -365,7 +371,7 @@ fn by_name(op: &Op) -> Result<Value, Errno> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             list(fs::openat(CWD, &path.0, flags, Mode::empty())?.as_fd(), *from)
         }
-        Op::Stat { path, follow: f } => fs::statat(CWD, &path.0, follow(*f)).map(unit),
+        Op::Stat { path, follow: f } => fs::statat(CWD, &path.0, follow(*f)).map(drop).map(unit),
         Op::Access { path, mode } => {
             fs::accessat(CWD, &path.0, Access::from_bits_retain(u32::from(*mode)), AtFlags::EACCESS).map(unit)
         }

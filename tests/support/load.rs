@@ -73,7 +73,7 @@ impl Load {
 }
 
 fn step(directory: &Path, random: &mut fastrand::Rng) -> std::io::Result<()> {
-    let mut file = |random: &mut fastrand::Rng| -> PathBuf { directory.join(format!("f{}", random.u8(0..16))) };
+    let file = |random: &mut fastrand::Rng| -> PathBuf { directory.join(format!("f{}", random.u8(0..16))) };
     let path = file(random);
     match random.u8(0..10) {
         0 | 1 => fs::write(&path, vec![7; random.usize(0..40_000)]),
@@ -81,7 +81,7 @@ fn step(directory: &Path, random: &mut fastrand::Rng) -> std::io::Result<()> {
         3 => fs::metadata(&path).map(drop),
         4 => fs::remove_file(&path),
         5 => fs::rename(&path, file(random)),
-        6 => fs::read_dir(directory).map(|entries| drop(entries.count())),
+        6 => fs::read_dir(directory)?.try_for_each(|entry| entry.map(drop)),
         7 => {
             let mut open = File::options().read(true).write(true).open(&path)?;
             open.seek(SeekFrom::Start(random.u64(0..50_000)))?;

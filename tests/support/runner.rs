@@ -102,7 +102,7 @@ impl Suite {
             running.lock().expect("no test panics here").retain(|(other, _)| *other != name);
             match result {
                 _ if !reported.is_empty() => {
-                    let first = result.err().map_or_else(String::new, |error| format!("{error:?}\n"));
+                    let first = result.err().map_or_else(String::new, |error| format!("{error:#}\n"));
                     Err(Failed::from(format!("{first}left behind: {}", reported.join("; "))))
                 }
                 Ok(()) => Ok(Completion::Completed),
@@ -111,7 +111,7 @@ impl Suite {
                         skipped.lock().expect("no test panics here").push((name, reason.clone()));
                         Ok(Completion::ignored_with(reason))
                     }
-                    None => Err(Failed::from(format!("{error:?}"))),
+                    None => Err(Failed::from(format!("{error:#}"))),
                 },
             }
         }));
