@@ -114,7 +114,7 @@ fn time(random: &mut Rng) -> Time {
     }
 }
 
-fn open_flags(random: &mut Rng) -> u32 {
+fn open_flags(random: &mut Rng) -> OFlags {
     let mut flags = *pick(random, &[OFlags::RDONLY, OFlags::RDWR, OFlags::RDWR, OFlags::RDWR, OFlags::WRONLY]);
     let mut maybe = |flag, chance| {
         if random.u8(0..100) < chance {
@@ -131,7 +131,7 @@ fn open_flags(random: &mut Rng) -> u32 {
     maybe(OFlags::SYNC, 2);
     maybe(OFlags::PATH, 3);
     // What would block (a FIFO) gives an error instead, on both sides.
-    (flags | OFlags::NONBLOCK | OFlags::CLOEXEC).bits()
+    flags | OFlags::NONBLOCK | OFlags::CLOEXEC
 }
 
 /// An ACL as the kernel stores it: version 2, then tag, permissions and id of each entry.
@@ -224,11 +224,11 @@ fn op(random: &mut Rng) -> Op {
         140..=149 => {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let flags = if random.u8(0..4) == 0 { flags | OFlags::EXCL } else { flags };
-            Op::Open { slot: slot(random), path: directory(random), flags: flags.bits(), mode: mode(random) }
+            Op::Open { slot: slot(random), path: directory(random), flags, mode: mode(random) }
         }
         150..=169 => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            Op::Open { slot: slot(random), path: directory(random), flags: flags.bits(), mode: 0 }
+            Op::Open { slot: slot(random), path: directory(random), flags, mode: 0 }
         }
         170..=199 => Op::Close { slot: slot(random) },
         200..=206 => Op::Dup { from: slot(random), to: slot(random) },

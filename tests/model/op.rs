@@ -6,6 +6,8 @@
 use std::ffi::CString;
 use std::fmt;
 
+use rustix::fs::OFlags;
+
 use crate::support::user::{ALICE, BOB, CAROL, ROOT, User};
 
 /// Slots for open files.
@@ -69,7 +71,7 @@ pub struct Step {
 /// An operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {
-    Open { slot: usize, path: Name, flags: u32, mode: u32 },
+    Open { slot: usize, path: Name, flags: OFlags, mode: u32 },
     Close { slot: usize },
     Dup { from: usize, to: usize },
     Read { slot: usize, len: usize },

@@ -129,8 +129,7 @@ impl Side {
             Op::Open { slot, path, flags, mode } => {
                 // The number of the descriptor is free again before the file is opened, on both sides.
                 self.slots[*slot] = None;
-                let flags = OFlags::from_bits_retain(*flags);
-                self.slots[*slot] = Some(fs::openat(CWD, &path.0, flags, Mode::from_raw_mode(*mode))?);
+                self.slots[*slot] = Some(fs::openat(CWD, &path.0, *flags, Mode::from_raw_mode(*mode))?);
                 done()
             }
             Op::Close { slot } => self.slots[*slot].take().ok_or(Errno::BADF).map(|_| Value::Done),

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod runner;
 pub mod server;
+pub mod signal;
 pub mod tool;
 pub mod user;
 pub mod wait;
