@@ -1,7 +1,7 @@
 //! Making and renaming files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::thread;
 
@@ -61,7 +61,7 @@ fn one_winner() -> Result<()> {
                 .iter()
                 .map(|path| scope.spawn(move || OpenOptions::new().write(true).create_new(true).open(path).is_ok()))
                 .collect();
-            threads.into_iter().filter(|_| true).map(|thread| thread.join().is_ok_and(|won| won)).filter(|won| *won).count()
+            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|won| *won).count()
         });
         ensure!(wins == 1, "{wins} created {name}");
     }
@@ -134,6 +134,7 @@ fn unlinked_open() -> Result<()> {
         let mut open = OpenOptions::new().read(true).append(true).open(mount.at("file"))?;
         fs::remove_file(mount.at("file"))?;
         open.write_all(b" more")?;
+        open.rewind()?;
         let mut text = String::new();
         open.read_to_string(&mut text)?;
         ensure!(text == "text more", "{kind}: read {text:?}");

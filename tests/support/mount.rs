@@ -169,7 +169,9 @@ impl Mount {
         let mounted = || mountinfo::at(&self.point).is_some();
         if mounted() {
             // Closing a file takes effect on the server a moment after close(2) has returned.
-            let busy = !wait::until(Duration::from_secs(5), || unmount(&self.point, UnmountFlags::empty()).is_ok());
+            // A bind mount has those below the source below it too.
+            let flags = if peer() == Peer::Bind { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+            let busy = !wait::until(Duration::from_secs(5), || unmount(&self.point, flags).is_ok());
             if busy {
                 problems.push(format!("{} is busy", self.point.display()));
                 let _ = unmount(&self.point, UnmountFlags::DETACH);
