@@ -1,1 +1,7 @@
-fn main() {}
+//! The `cntr` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cntr::cli::main()
+}

@@ -11,11 +11,22 @@ struct Arguments<'v> {
     op_in: Option<&'v mut Vec<u8>>,
     /// Everything else.
     rest: &'v mut Vec<u8>,
-    /// Length of the extensions in bytes.
-    extensions: usize,
+    /// Whether the header tells the length of extensions, which kernels of 7.36 and 7.37 leave out.
+    announced: bool,
+    /// Length of the extensions for the header.
+    total_extlen: u16,
 }
 
-impl Arguments<'_> {
+impl<'v> Arguments<'v> {
+    fn new(op_in: Option<&'v mut Vec<u8>>, rest: &'v mut Vec<u8>, d: Dialect) -> Self {
+        Self {
+            op_in,
+            rest,
+            announced: !d.has_unannounced_context(),
+            total_extlen: 0,
+        }
+    }
+
     fn arg<T: Wire>(&mut self, arg: &T) {
         self.arg_of(arg, size_of::<T>());
     }
@@ -37,8 +48,14 @@ impl Arguments<'_> {
     }
 
     fn extensions(&mut self, ext: Extensions<'_>) {
-        self.extensions = ext.as_bytes().len();
+        let start = self.rest.len();
         self.rest.extend_from_slice(ext.as_bytes());
+        if self.announced {
+            // Announced in units of 8 bytes.
+            let len = ext.as_bytes().len().next_multiple_of(8);
+            self.rest.resize(start + len, 0);
+            self.total_extlen = u16::try_from(len / 8).expect("length of extensions");
+        }
     }
 }
 
@@ -60,13 +77,9 @@ impl Operation<'_> {
     ) {
         out.clear();
         out.resize(size_of::<fuse_in_header>(), 0);
-        let mut to = Arguments {
-            op_in: None,
-            rest: out,
-            extensions: 0,
-        };
+        let mut to = Arguments::new(None, out, d);
         self.write(&mut to, d);
-        let total_extlen = extension_units(to.extensions, d);
+        let total_extlen = to.total_extlen;
         let header = fuse_in_header {
             len: u32::try_from(out.len()).expect("length of a request"),
             opcode: self.opcode().raw(),
@@ -98,13 +111,9 @@ impl Operation<'_> {
     ) -> fuse_in_header {
         op_in.clear();
         payload.clear();
-        let mut to = Arguments {
-            op_in: Some(op_in),
-            rest: payload,
-            extensions: 0,
-        };
+        let mut to = Arguments::new(Some(op_in), payload, d);
         self.write(&mut to, d);
-        let total_extlen = extension_units(to.extensions, d);
+        let total_extlen = to.total_extlen;
         let len = size_of::<fuse_in_header>() + op_in.len() + payload.len();
         fuse_in_header {
             len: u32::try_from(len).expect("length of a request"),
@@ -126,7 +135,6 @@ impl Operation<'_> {
             | Self::Rmdir { name }
             | Self::Removexattr { name } => to.text(name),
             Self::Forget(arg) => to.arg(arg),
-            Self::Getattr(arg) if d.minor < 9 => to.arg_of(arg, 0),
             Self::Getattr(arg) => to.arg(arg),
             Self::Setattr(arg) => to.arg(arg),
             Self::Readlink | Self::Statfs | Self::Destroy => {}
@@ -267,13 +275,4 @@ impl Operation<'_> {
             Self::CuseInit(arg) => to.arg(arg),
         }
     }
-}
-
-/// `total_extlen` of the header, which says nothing below 7.38.
-fn extension_units(bytes: usize, d: Dialect) -> u16 {
-    if d.minor < 38 {
-        return 0;
-    }
-    assert!(bytes.is_multiple_of(8), "extensions are padded to 8 bytes");
-    u16::try_from(bytes / 8).expect("length of extensions")
 }

@@ -1,7 +1,7 @@
 //! Extensions at the end of create requests: security contexts and supplementary groups.
 //!
 //! The extensions are a sequence of records, each starting at a multiple of 8 bytes with a
-//! [`fuse_ext_header`](crate::fuse_ext_header). Records of a kind this crate does not know are passed over.
+//! [`fuse_ext_header`]. Records of a kind this crate does not know are passed over.
 
 use core::ffi::CStr;
 

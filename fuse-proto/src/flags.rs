@@ -169,7 +169,7 @@ bitflags! {
         const NONSEEKABLE = 1 << 2;
         /// Cache the contents of this directory. Since 7.28.
         const CACHE_DIR = 1 << 3;
-        /// No file position at all. Since 7.31.
+        /// No file position at all. Kernel 5.1, without a version of its own.
         const STREAM = 1 << 4;
         /// No FLUSH at close; ignored with WRITEBACK_CACHE. Since 7.35.
         const NOFLUSH = 1 << 5;

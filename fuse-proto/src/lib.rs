@@ -1,4 +1,4 @@
-//! The FUSE wire protocol.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod abi;

@@ -5,13 +5,15 @@
 //! `write(2)` tells whether the kernel found the inode (`ENOENT` otherwise). Never send one from the thread that has
 //! to answer requests, or while holding a lock such a thread may want: most of them wait for requests in flight.
 
-use core::ffi::CStr;
-
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::abi::*;
-use crate::reply::{decode_header, out_header};
-use crate::{DecodeError, EncodeError, ExpireFlags};
+use crate::reply::out_header;
+use crate::{EncodeError, ExpireFlags};
+
+mod notification;
+
+pub use notification::{NodeIds, Notification};
 
 /// Kind of notification, in `error` of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -236,7 +238,7 @@ pub fn encode_retrieve(
 }
 
 /// Send all requests again that were read and not yet answered, with
-/// [`FUSE_UNIQUE_RESEND`](crate::FUSE_UNIQUE_RESEND) in `unique`.
+/// [`FUSE_UNIQUE_RESEND`] in `unique`.
 ///
 /// # Errors
 ///
@@ -282,200 +284,4 @@ pub fn encode_prune(nodeids: &[u64], buf: &mut [u8]) -> Result<usize, EncodeErro
         NotifyCode::Prune,
         [body.as_bytes(), nodeids.as_bytes(), &[]],
     )
-}
-
-/// A notification, as the kernel would read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[allow(missing_docs)] // The fields are described at the structures.
-pub enum Notification<'a> {
-    /// See [`encode_poll`].
-    Poll { kh: u64 },
-    /// See [`encode_inval_inode`].
-    InvalInode { nodeid: u64, off: i64, len: i64 },
-    /// See [`encode_inval_entry`].
-    InvalEntry {
-        parent: u64,
-        name: &'a CStr,
-        flags: ExpireFlags,
-    },
-    /// See [`encode_delete`].
-    Delete {
-        parent: u64,
-        child: u64,
-        name: &'a CStr,
-    },
-    /// See [`encode_store`].
-    Store {
-        nodeid: u64,
-        offset: u64,
-        data: &'a [u8],
-    },
-    /// See [`encode_retrieve`].
-    Retrieve {
-        notify_unique: u64,
-        nodeid: u64,
-        offset: u64,
-        size: u32,
-    },
-    /// See [`encode_resend`].
-    Resend,
-    /// See [`encode_inc_epoch`].
-    IncEpoch,
-    /// See [`encode_prune`].
-    Prune { nodeids: NodeIds<'a> },
-}
-
-/// The node ids of a prune notification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeIds<'a> {
-    bytes: &'a [u8],
-}
-
-impl Iterator for NodeIds<'_> {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        let (id, rest) = u64::read_from_prefix(self.bytes).ok()?;
-        self.bytes = rest;
-        Some(id)
-    }
-}
-
-impl<'a> Notification<'a> {
-    /// Decodes a message as written to `/dev/fuse`, with the same checks the kernel makes.
-    ///
-    /// # Errors
-    ///
-    /// If it is not a well-formed notification.
-    pub fn decode(message: &'a [u8]) -> Result<Self, DecodeError> {
-        let (header, body) = decode_header(message)?;
-        let bad = DecodeError::Notification { code: header.error };
-        let code = match NotifyCode::from_raw(header.error) {
-            Some(code) if header.unique == 0 => code,
-            _ => return Err(bad),
-        };
-        let (notification, rest) = match code {
-            NotifyCode::Poll => {
-                let (out, rest) = take::<fuse_notify_poll_wakeup_out>(body)?;
-                (Self::Poll { kh: out.kh }, rest)
-            }
-            NotifyCode::InvalInode => {
-                let (out, rest) = take::<fuse_notify_inval_inode_out>(body)?;
-                (
-                    Self::InvalInode {
-                        nodeid: out.ino,
-                        off: out.off,
-                        len: out.len,
-                    },
-                    rest,
-                )
-            }
-            NotifyCode::InvalEntry => {
-                let (out, rest) = take::<fuse_notify_inval_entry_out>(body)?;
-                let name = take_name(rest, out.namelen).ok_or(bad)?;
-                let flags = ExpireFlags::from_bits_retain(out.flags);
-                (
-                    Self::InvalEntry {
-                        parent: out.parent,
-                        name,
-                        flags,
-                    },
-                    &[][..],
-                )
-            }
-            NotifyCode::Delete => {
-                let (out, rest) = take::<fuse_notify_delete_out>(body)?;
-                let name = take_name(rest, out.namelen).ok_or(bad)?;
-                (
-                    Self::Delete {
-                        parent: out.parent,
-                        child: out.child,
-                        name,
-                    },
-                    &[][..],
-                )
-            }
-            NotifyCode::Store => {
-                let (out, rest) = take::<fuse_notify_store_out>(body)?;
-                let (data, rest) = take_bytes("data", rest, out.size as usize)?;
-                (
-                    Self::Store {
-                        nodeid: out.nodeid,
-                        offset: out.offset,
-                        data,
-                    },
-                    rest,
-                )
-            }
-            NotifyCode::Retrieve => {
-                let (out, rest) = take::<fuse_notify_retrieve_out>(body)?;
-                let fuse_notify_retrieve_out {
-                    notify_unique,
-                    nodeid,
-                    offset,
-                    size,
-                    ..
-                } = out;
-                (
-                    Self::Retrieve {
-                        notify_unique,
-                        nodeid,
-                        offset,
-                        size,
-                    },
-                    rest,
-                )
-            }
-            NotifyCode::Resend => (Self::Resend, body),
-            NotifyCode::IncEpoch => (Self::IncEpoch, body),
-            NotifyCode::Prune => {
-                let (out, rest) = take::<fuse_notify_prune_out>(body)?;
-                let len = (out.count as usize).saturating_mul(size_of::<u64>());
-                let (bytes, rest) = take_bytes("node ids", rest, len)?;
-                (
-                    Self::Prune {
-                        nodeids: NodeIds { bytes },
-                    },
-                    rest,
-                )
-            }
-        };
-        if !rest.is_empty() {
-            return Err(DecodeError::MessageLength {
-                what: "notification",
-                needed: message.len() - rest.len(),
-                got: message.len(),
-            });
-        }
-        Ok(notification)
-    }
-}
-
-fn take<T: Wire>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
-    T::read_from_prefix(bytes).map_err(|_| DecodeError::ShortMessage {
-        what: T::NAME,
-        needed: size_of::<T>(),
-        got: bytes.len(),
-    })
-}
-
-fn take_bytes<'a>(
-    what: &'static str,
-    bytes: &'a [u8],
-    needed: usize,
-) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
-    bytes
-        .split_at_checked(needed)
-        .ok_or(DecodeError::ShortMessage {
-            what,
-            needed,
-            got: bytes.len(),
-        })
-}
-
-/// The rest of a body as a name of `namelen` bytes and its NUL.
-fn take_name(rest: &[u8], namelen: u32) -> Option<&CStr> {
-    let name = CStr::from_bytes_with_nul(rest).ok()?;
-    (name.count_bytes() == namelen as usize).then_some(name)
 }

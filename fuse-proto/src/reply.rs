@@ -136,6 +136,9 @@ impl<'a> ReplyWriter<'a> {
 
     /// Reply to CREATE and TMPFILE.
     ///
+    /// TMPFILE is newer than the short entries of dialects below 7.9; a kernel that sends it there all the same
+    /// (Linux 6.18 does) refuses the short one. Answer it with `ENOSYS` in such a dialect.
+    ///
     /// # Errors
     ///
     /// If the buffer is too small.

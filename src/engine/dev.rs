@@ -51,9 +51,14 @@ impl Device {
         Device(fd)
     }
 
-    /// Another descriptor of the same connection.
+    /// Another descriptor of the same connection; the same one where it cannot be cloned.
     pub(super) fn try_clone(&self) -> io::Result<Device> {
-        crate::sys::fuse::clone_device(self.0.as_fd()).map(Device)
+        match crate::sys::fuse::clone_device(self.0.as_fd()) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY)) => {
+                self.0.try_clone().map(Device)
+            }
+            cloned => cloned.map(Device),
+        }
     }
 
     /// Waits for a request and reads it.

@@ -27,6 +27,7 @@ errno_constants!(
     EBUSY,
     EEXIST,
     EFAULT,
+    EFBIG,
     EINTR,
     EINVAL,
     EIO,

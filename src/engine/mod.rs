@@ -41,4 +41,4 @@ pub use filesystem::{
 };
 pub use negotiate::Negotiated;
 pub use notify::Notifier;
-pub use session::{Config, Monitor, Session, SessionError, Stopper};
+pub use session::{Config, Monitor, Session, SessionError, Stopper, probe};

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,8 @@ pub struct DetachedMount {
     pub device: OwnedFd,
     /// The mount. Nothing can be looked up through it before the session was started.
     pub mount: OwnedFd,
+    /// Number of the connection under `/sys/fs/fuse/connections`.
+    pub connection: u32,
 }
 
 impl DetachedMount {
@@ -134,14 +136,19 @@ impl DetachedMount {
             context.set_flag(c"ro").map_err(kernel("ro"))?;
         }
         let mount = context.mount(options.attr).map_err(kernel("fsmount"))?;
-        Ok(DetachedMount { device, mount })
+        let connection = crate::sys::fuse::connection(mount.as_fd()).map_err(kernel("statx"))?;
+        Ok(DetachedMount {
+            device,
+            mount,
+            connection,
+        })
     }
 
-    /// Attaches the mount at `path`.
+    /// Attaches `mount` at `path`.
     ///
     /// # Errors
     /// [`MountError::Attach`].
-    pub fn attach(&self, path: &Path) -> Result<(), MountError> {
+    pub fn attach_at(mount: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
         let failed = |source| MountError::Attach {
             path: path.to_owned(),
             source,
@@ -151,6 +158,6 @@ impl DetachedMount {
             .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
             .open(path)
             .map_err(failed)?;
-        mount::attach(self.mount.as_fd(), target.as_fd(), c"").map_err(failed)
+        mount::attach(mount, target.as_fd(), c"").map_err(failed)
     }
 }

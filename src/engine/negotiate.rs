@@ -97,6 +97,13 @@ impl Negotiated {
             offered |= InitFlags::from_bits_retain(u64::from(offer.flags2) << 32);
         }
         let flags = offered & (OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags));
+        // A kernel of a later major version is told ours, and offers again.
+        let same_major = offer.major == FUSE_KERNEL_VERSION;
+        let minor = if same_major {
+            offer.minor.min(FUSE_KERNEL_MINOR_VERSION)
+        } else {
+            FUSE_KERNEL_MINOR_VERSION
+        };
         // Without MAX_PAGES the kernel sends at most 32 pages.
         let most = if flags.contains(InitFlags::MAX_PAGES) {
             256
@@ -105,7 +112,7 @@ impl Negotiated {
         };
         let max_pages = wishes.max_write.div_ceil(PAGE).clamp(1, most);
         Ok(Negotiated {
-            minor: offer.minor.min(FUSE_KERNEL_MINOR_VERSION),
+            minor,
             flags,
             offered,
             max_write: max_pages * PAGE,

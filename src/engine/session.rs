@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fuse_proto::flags::InitFlags;
 use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
@@ -208,6 +209,19 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Learns what the kernel offers on `device`, and ends the connection: nothing is served.
+///
+/// # Errors
+/// See [`SessionError`].
+pub fn probe(device: OwnedFd) -> Result<Negotiated, SessionError> {
+    let wishes = Wishes {
+        flags: InitFlags::empty(),
+        max_write: 4096,
+        max_background: 1,
+    };
+    shake_hands(&Device::new(device), &wishes, Config::default().handshake)
 }
 
 fn default_workers() -> usize {

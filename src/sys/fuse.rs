@@ -32,3 +32,28 @@ pub fn clone_device(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         Ok(clone)
     }
 }
+
+/// Device number of the file system `file` is on, as its minor number: for a FUSE file system the number of its
+/// connection under `/sys/fs/fuse/connections`. Does not ask the server.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn connection(file: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a NUL-terminated string and `stat` has room for one `struct statx`; both outlive the call.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC,
+            0,
+            stat.as_mut_ptr(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all bytes were zeroed, which is a valid value of the plain structure, and the call filled it in.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.stx_dev_minor)
+}

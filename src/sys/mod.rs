@@ -1,6 +1,11 @@
 //! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
 #![allow(unsafe_code)]
 
+pub mod creds;
+pub mod file;
 pub mod fuse;
+pub mod handle;
 pub mod mount;
+pub mod stat;
 pub mod thread;
+pub mod xattr;

@@ -18,6 +18,12 @@ bitflags! {
         const NODEV = 0x4;
         /// Nothing can be executed.
         const NOEXEC = 0x8;
+        /// Reading does not change access times.
+        const NOATIME = 0x10;
+        /// Reading always changes access times.
+        const STRICTATIME = 0x20;
+        /// Listing directories does not change their access times.
+        const NODIRATIME = 0x80;
     }
 }
 

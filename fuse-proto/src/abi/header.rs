@@ -27,8 +27,8 @@ wire! {
         pub len: u32,
         /// Operation, see [`Opcode`](crate::Opcode).
         pub opcode: u32,
-        /// Request id, echoed in the reply and in INTERRUPT. Even for ordinary requests, with the lowest bit set
-        /// for the INTERRUPT of that request; 0 for FORGET and BATCH_FORGET. See [`FUSE_UNIQUE_RESEND`].
+        /// Request id, echoed in the reply. Even; the INTERRUPT of a request has its id with the lowest bit set.
+        /// FORGET and BATCH_FORGET have an id too, though nothing refers to it. See [`FUSE_UNIQUE_RESEND`].
         pub unique: u64,
         /// Inode the operation is about, the parent directory for operations that take a name.
         pub nodeid: u64,

@@ -1,0 +1,332 @@
+//! `cntr doctor`: what this machine offers, what will be used, and why.
+
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use fuse_proto::flags::InitFlags;
+use serde::Serialize;
+
+use super::Global;
+use crate::engine::mount::{DetachedMount, MountOptions};
+use crate::engine::{Negotiated, probe};
+
+/// Say what this machine offers, what cntr will use, and what is missing
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cntr doctor          a table, with a remedy for what is missing
+  cntr --json doctor   for programs
+
+Exit code: 0 if sessions and mounts can be made, 1 if not.")]
+pub struct DoctorArgs {}
+
+/// How a check ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, with a limit.
+    Note,
+    /// cntr cannot work.
+    Missing,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    subject: &'static str,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn new(subject: &'static str, verdict: Verdict, found: impl Into<String>) -> Check {
+        Check {
+            subject,
+            verdict,
+            found: found.into(),
+            remedy: None,
+        }
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Check {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// Runs `cntr doctor`.
+pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let mut checks = vec![kernel(), privileges(), device()];
+    match offer() {
+        Ok(negotiated) => checks.extend(capabilities(&negotiated)),
+        Err(error) => checks.push(
+            Check::new("FUSE mount", Verdict::Missing, error)
+                .remedy("run as root; in a container, give it CAP_SYS_ADMIN and /dev/fuse"),
+        ),
+    }
+    checks.extend([io_uring(), descriptors(), cgroups(), security_modules()]);
+    let works = checks.iter().all(|check| check.verdict != Verdict::Missing);
+    if global.json {
+        println!("{}", serde_json::to_string(&checks)?);
+    } else {
+        println!("{}", table(&checks));
+        let used = "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed";
+        println!(
+            "{}",
+            if works {
+                used
+            } else {
+                "sessions and mounts do not work here: see 'missing' above"
+            }
+        );
+    }
+    Ok(if works {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+fn table(checks: &[Check]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for check in checks {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Missing => "missing",
+        };
+        let mut text = check.found.clone();
+        if let Some(remedy) = &check.remedy {
+            text.push_str("\n-> ");
+            text.push_str(remedy);
+        }
+        table.add_row([verdict.to_owned(), check.subject.to_owned(), text]);
+    }
+    table
+}
+
+fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut parts = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let found = format!("Linux {release}");
+    match version {
+        (0..=5, 0..=3) | (0..=4, _) => {
+            Check::new("kernel", Verdict::Missing, found).remedy("Linux 5.4 or newer is needed (mount API, FUSE 7.31)")
+        }
+        (5, 4..=11) => Check::new("kernel", Verdict::Note, found)
+            .remedy("before 5.12 mounts cannot be made private without mount(2); 6.6 or newer is better tested"),
+        _ => Check::new("kernel", Verdict::Ok, found),
+    }
+}
+
+/// Capabilities an attach needs, by number.
+const NEEDED: [(u32, &str, &str); 8] = [
+    (21, "CAP_SYS_ADMIN", "mount, join namespaces"),
+    (19, "CAP_SYS_PTRACE", "look into a container's process"),
+    (18, "CAP_SYS_CHROOT", "change the root"),
+    (1, "CAP_DAC_OVERRIDE", "serve files of all users"),
+    (
+        2,
+        "CAP_DAC_READ_SEARCH",
+        "keep files by handle instead of descriptor",
+    ),
+    (0, "CAP_CHOWN", "change owners"),
+    (6, "CAP_SETGID", "act as the caller"),
+    (7, "CAP_SETUID", "act as the caller"),
+];
+
+fn privileges() -> Check {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    let missing: Vec<String> = NEEDED
+        .iter()
+        .filter(|(bit, _, _)| effective & (1 << bit) == 0)
+        .map(|(_, name, what)| format!("{name} ({what})"))
+        .collect();
+    if missing.is_empty() {
+        let note = if effective & (1 << 24) == 0 {
+            ", without CAP_SYS_RESOURCE"
+        } else {
+            ""
+        };
+        return Check::new(
+            "privileges",
+            Verdict::Ok,
+            format!("uid {}{note}", nix::unistd::geteuid()),
+        );
+    }
+    Check::new(
+        "privileges",
+        Verdict::Missing,
+        format!("without {}", missing.join(", ")),
+    )
+    .remedy("run as root (sudo)")
+}
+
+fn device() -> Check {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+    {
+        Ok(_) => Check::new("/dev/fuse", Verdict::Ok, "can be opened"),
+        Err(error) => {
+            let remedy = match error.raw_os_error() {
+                Some(libc::ENOENT) => "mknod /dev/fuse c 10 229",
+                Some(libc::ENODEV | libc::ENXIO) => {
+                    "modprobe fuse, or a kernel with CONFIG_FUSE_FS"
+                }
+                Some(libc::EPERM) => "the devices cgroup forbids it: allow 'c 10:229 rwm'",
+                _ => "run as root",
+            };
+            Check::new("/dev/fuse", Verdict::Missing, error.to_string()).remedy(remedy)
+        }
+    }
+}
+
+/// Makes a mount that is attached nowhere and listens to what the kernel offers.
+fn offer() -> Result<Negotiated, String> {
+    let chain = |error: &dyn std::error::Error| {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            text.push_str(": ");
+            text.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        text
+    };
+    let detached = DetachedMount::new(&MountOptions::default()).map_err(|error| chain(&error))?;
+    probe(detached.device).map_err(|error| chain(&error))
+}
+
+fn capabilities(negotiated: &Negotiated) -> Vec<Check> {
+    let offered = negotiated.offered;
+    let mut checks = vec![Check::new(
+        "FUSE mount",
+        Verdict::Ok,
+        format!("protocol 7.{}", negotiated.minor),
+    )];
+    let wanted = [
+        (InitFlags::POSIX_ACL, "POSIX ACLs", "ACLs are not enforced"),
+        (
+            InitFlags::HANDLE_KILLPRIV_V2,
+            "set-user-id clearing",
+            "the kernel asks for an attribute before every write",
+        ),
+        (
+            InitFlags::CREATE_SUPP_GROUP,
+            "supplementary groups",
+            "set-group-id directories see only the primary group",
+        ),
+        (
+            InitFlags::PARALLEL_DIROPS,
+            "parallel lookups",
+            "lookups in one directory wait for each other",
+        ),
+    ];
+    for (flag, subject, loss) in wanted {
+        checks.push(if offered.contains(flag) {
+            Check::new(subject, Verdict::Ok, "offered by the kernel")
+        } else {
+            Check::new(
+                subject,
+                Verdict::Note,
+                format!("not offered by the kernel: {loss}"),
+            )
+        });
+    }
+    let later = [
+        (InitFlags::PASSTHROUGH, "kernel passthrough"),
+        (InitFlags::OVER_IO_URING, "FUSE over io_uring"),
+    ];
+    for (flag, subject) in later {
+        let offered = if offered.contains(flag) {
+            "offered by the kernel"
+        } else {
+            "not offered by the kernel"
+        };
+        checks.push(Check::new(
+            subject,
+            Verdict::Note,
+            format!("{offered}; this version does not use it"),
+        ));
+    }
+    checks
+}
+
+fn io_uring() -> Check {
+    let value = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let disabled =
+        value("/proc/sys/kernel/io_uring_disabled").unwrap_or_else(|_| "unknown".to_owned());
+    let fuse = value("/sys/module/fuse/parameters/enable_uring")
+        .unwrap_or_else(|_| "not known".to_owned());
+    Check::new(
+        "io_uring",
+        Verdict::Note,
+        format!("io_uring_disabled={disabled}, fuse.enable_uring={fuse}; not needed"),
+    )
+}
+
+fn descriptors() -> Check {
+    use nix::sys::resource::{Resource, getrlimit};
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if hard >= 1024 => Check::new(
+            "open files",
+            Verdict::Ok,
+            format!("limit {soft}, at most {hard}; files beyond are kept by handle"),
+        ),
+        Ok((_, hard)) => Check::new("open files", Verdict::Note, format!("limit {hard}"))
+            .remedy("ulimit -n 1024"),
+        Err(errno) => Check::new(
+            "open files",
+            Verdict::Note,
+            io::Error::from(errno).to_string(),
+        ),
+    }
+}
+
+fn cgroups() -> Check {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of_type = |name: &str| {
+        mounts
+            .lines()
+            .filter_map(|line| line.split_once(" - "))
+            .filter(|(_, tail)| tail.starts_with(name))
+            .count()
+    };
+    let found = match (of_type("cgroup "), of_type("cgroup2 ")) {
+        (0, 0) => {
+            return Check::new(
+                "cgroups",
+                Verdict::Note,
+                "none mounted: a session cannot join its container's",
+            );
+        }
+        (0, _) => "version 2",
+        (_, 0) => "version 1",
+        _ => "hybrid: version 1 and 2",
+    };
+    Check::new("cgroups", Verdict::Ok, found)
+}
+
+fn security_modules() -> Check {
+    let modules =
+        fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "not known".to_owned());
+    Check::new("security modules", Verdict::Ok, modules)
+}

@@ -1,0 +1,164 @@
+//! The command line: what was typed becomes a validated configuration, one file per subcommand.
+
+mod doctor;
+mod mount;
+mod mount_helper;
+mod mount_options;
+mod stat;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Exit code of a failure of cntr itself, as docker's.
+pub const FAILED: u8 = 125;
+
+/// Options every subcommand takes.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct Global {
+    /// Say what is done and what is not; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Attach to a running container with your own tools
+///
+/// `cntr attach PID` opens a shell inside the container that PID runs in, and brings the host's file system along: your
+/// editor, debugger and shell work there although the container has none of them. The container's own files are at
+/// /var/lib/cntr.
+#[derive(Parser)]
+#[command(name = "cntr", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cntr demo                            see it work, without any container engine
+  cntr attach 1234                     a shell in the container of process 1234
+  cntr attach 1234 -- gdb -p 1         one command there
+  cntr exec 1234 -- /bin/sh            a command of the container's own, as docker exec
+  cntr mount / /mnt -o ro              the file system engine alone
+  cntr doctor                          what this machine can do
+
+Exit codes: that of the command; 125 cntr itself failed, 126 the command cannot be executed,
+127 it is not found, 128+n it was ended by signal n.";
+
+#[derive(Subcommand)]
+enum Command {
+    Mount(mount::MountArgs),
+    Stat(stat::StatArgs),
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Runs the command the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.first().is_some_and(|name| is_mount_helper(name)) {
+        return finish(mount_helper::main(&arguments));
+    }
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    log_to_stderr(cli.global.verbose);
+    let global = &cli.global;
+    finish(match &cli.command {
+        Command::Mount(args) => mount::run(args, global),
+        Command::Stat(args) => stat::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+    })
+}
+
+/// Whether the program was called as mount(8) calls its helpers: `mount.fuse.cntr` or `mount.cntr`.
+fn is_mount_helper(name: &OsString) -> bool {
+    let name = Path::new(name).file_name().unwrap_or_default();
+    name == "mount.fuse.cntr" || name == "mount.cntr"
+}
+
+fn log_to_stderr(verbose: u8) {
+    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .with_env_var("CNTR_LOG")
+        .from_env_lossy();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}
+
+/// Prints a failure with its causes and, where there is one, a hint; turns the outcome into an exit code.
+fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cntr: {error:#}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    match errno {
+        Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => {
+            Some("this needs root: try again with sudo; `cntr doctor` says what is missing")
+        }
+        Some(libc::EPERM | libc::ENODEV | libc::ENOSYS) => {
+            Some("`cntr doctor` says what this machine lacks")
+        }
+        _ => None,
+    }
+}
+
+/// The whole command line, for completions, the manual page and tests.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn mount_helpers_are_recognised_by_name() {
+        assert!(is_mount_helper(&OsString::from("/sbin/mount.fuse.cntr")));
+        assert!(is_mount_helper(&OsString::from("mount.cntr")));
+        assert!(!is_mount_helper(&OsString::from("/usr/bin/cntr")));
+    }
+}

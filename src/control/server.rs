@@ -1,0 +1,96 @@
+//! The server's end.
+
+use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::report::{FileSystemStatistics, Report, Served};
+use super::socket_name;
+use crate::engine::Session;
+
+/// A client that does not read is not waited for longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers [`find`](super::find) and [`list`](super::list) of other processes, until the process ends.
+pub struct Server;
+
+impl Server {
+    /// Starts to answer for `session` on a thread of its own.
+    ///
+    /// # Errors
+    /// If the socket cannot be made or the thread cannot be started.
+    pub fn start(
+        session: &Session,
+        connection: u32,
+        served: Served,
+        file_system: impl Fn() -> FileSystemStatistics + Send + 'static,
+    ) -> io::Result<Server> {
+        let name = socket_name(connection, std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        let monitor = session.monitor();
+        let negotiated = session.negotiated().clone();
+        let report = move || Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            connection,
+            served: served.clone(),
+            transport: "classic".to_owned(),
+            protocol: format!("7.{}", negotiated.minor),
+            capabilities: negotiated
+                .flags
+                .iter_names()
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            max_write: negotiated.max_write,
+            uptime_ns: monitor.uptime_ns(),
+            threads: monitor.threads() as u64,
+            resident_kib: resident_kib(),
+            file_system: file_system(),
+            operations: monitor.operations(),
+        };
+        std::thread::Builder::new()
+            .name("cntr-control".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                let _ = crate::sys::thread::accept_only_interrupt();
+                for stream in listener.incoming() {
+                    match stream {
+                        Ok(stream) => {
+                            // A client that went away or does not read is its own business.
+                            let _ = answer(&stream, &report);
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "the statistics socket failed");
+                            return;
+                        }
+                    }
+                }
+            })?;
+        Ok(Server)
+    }
+}
+
+fn answer(stream: &UnixStream, report: &impl Fn() -> Report) -> io::Result<()> {
+    let peer = getsockopt(stream, PeerCredentials)?;
+    if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut text = serde_json::to_vec(&report())?;
+    text.push(b'\n');
+    (&*stream).write_all(&text)
+}
+
+/// Resident memory of this process.
+fn resident_kib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * 4
+}

@@ -1,0 +1,354 @@
+//! GETATTR, STATX, SETATTR, READLINK, STATFS.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuse_proto::{fuse_attr, fuse_kstatfs, fuse_statx, fuse_sx_time};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{Gid, Uid, fchownat, ftruncate};
+
+use super::creds::{SuidBits, changing};
+use super::inode::{HeldFd, Inode};
+use super::lookup::Node;
+use super::mounts::Nature;
+use super::policy::CachePolicy;
+use super::synthetic::Overlay;
+use super::{Access, PassthroughFs};
+use crate::engine::{
+    Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx,
+};
+use crate::sys::file;
+use crate::sys::stat::{self, Stat};
+
+/// A device number in the kernel's 32-bit encoding.
+pub fn encode_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | major << 8 | (minor & !0xff) << 12
+}
+
+/// Major and minor of a device number in the kernel's 32-bit encoding.
+pub fn decode_device(rdev: u32) -> (u32, u32) {
+    (rdev >> 8 & 0xfff, (rdev & 0xff) | (rdev >> 12 & 0xf_ff00))
+}
+
+impl PassthroughFs {
+    /// How long names and attributes on `inode`'s mount may be cached.
+    pub(super) fn ttl(&self, inode: &Inode) -> Duration {
+        match (self.cache, inode.mount.nature) {
+            (CachePolicy::Ttl(ttl), Nature::Local) => ttl,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// `stat` as it is presented.
+    pub(super) fn attr(&self, stat: &Stat) -> fuse_attr {
+        let raw = stat.raw();
+        fuse_attr {
+            ino: self.numbers.present(stat.dev(), stat.ino()),
+            size: raw.stx_size,
+            blocks: raw.stx_blocks,
+            atime: raw.stx_atime.tv_sec as u64,
+            mtime: raw.stx_mtime.tv_sec as u64,
+            ctime: raw.stx_ctime.tv_sec as u64,
+            atimensec: raw.stx_atime.tv_nsec,
+            mtimensec: raw.stx_mtime.tv_nsec,
+            ctimensec: raw.stx_ctime.tv_nsec,
+            mode: stat.mode(),
+            nlink: raw.stx_nlink,
+            uid: self.id_map.uids.present(raw.stx_uid),
+            gid: self.id_map.gids.present(raw.stx_gid),
+            rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
+            blksize: raw.stx_blksize,
+            flags: 0,
+        }
+    }
+
+    fn attributes(&self, inode: &Inode, stat: &Stat) -> Attributes {
+        Attributes {
+            attr: self.attr(stat),
+            ttl: self.ttl(inode),
+        }
+    }
+
+    /// Looks at `inode` through its open file if there is one: that works when its last name is gone.
+    fn stat(&self, inode: &Arc<Inode>, fh: Option<FileHandle>) -> Result<Stat> {
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
+            if let Ok(file) = handle.any() {
+                return Ok(stat::of(file)?);
+            }
+        }
+        Ok(stat::of(&*self.fd(inode)?)?)
+    }
+
+    pub(super) fn do_getattr(&self, node: NodeId, fh: Option<FileHandle>) -> Result<Attributes> {
+        match self.node(node)? {
+            Node::Synthetic(index) => Ok(Attributes {
+                attr: self.overlay.attr(index),
+                ttl: Overlay::ttl(),
+            }),
+            Node::Host(inode) => Ok(self.attributes(&inode, &self.stat(&inode, fh)?)),
+        }
+    }
+
+    pub(super) fn do_statx(
+        &self,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<Statx> {
+        let inode = match self.node(node)? {
+            Node::Synthetic(index) => {
+                return Ok(Statx {
+                    stat: self.overlay.statx(index),
+                    ttl: Overlay::ttl(),
+                });
+            }
+            Node::Host(inode) => inode,
+        };
+        // The kernel's cache takes the basic fields from any answer.
+        let mask = mask | libc::STATX_BASIC_STATS;
+        let stat = match fh.and_then(|fh| self.handles.get(fh).ok()) {
+            Some(handle) if handle.any().is_ok() => stat::of_with(handle.any()?, flags, mask)?,
+            _ => stat::of_with(&*self.fd(&inode)?, flags, mask)?,
+        };
+        let raw = stat.raw();
+        let time = |time: &libc::statx_timestamp| fuse_sx_time {
+            tv_sec: time.tv_sec,
+            tv_nsec: time.tv_nsec,
+            __reserved: 0,
+        };
+        let stat = fuse_statx {
+            mask: raw.stx_mask & (libc::STATX_BASIC_STATS | libc::STATX_BTIME),
+            blksize: raw.stx_blksize,
+            attributes: raw.stx_attributes,
+            nlink: raw.stx_nlink,
+            uid: self.id_map.uids.present(raw.stx_uid),
+            gid: self.id_map.gids.present(raw.stx_gid),
+            mode: raw.stx_mode,
+            ino: self.numbers.present(stat.dev(), raw.stx_ino),
+            size: raw.stx_size,
+            blocks: raw.stx_blocks,
+            attributes_mask: raw.stx_attributes_mask,
+            atime: time(&raw.stx_atime),
+            btime: time(&raw.stx_btime),
+            ctime: time(&raw.stx_ctime),
+            mtime: time(&raw.stx_mtime),
+            rdev_major: raw.stx_rdev_major,
+            rdev_minor: raw.stx_rdev_minor,
+            dev_major: raw.stx_dev_major,
+            dev_minor: raw.stx_dev_minor,
+            ..fuse_statx::default()
+        };
+        Ok(Statx {
+            stat,
+            ttl: self.ttl(&inode),
+        })
+    }
+
+    pub(super) fn do_setattr(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        set: &SetAttr,
+    ) -> Result<Attributes> {
+        let inode = self.host_to_change(node)?;
+        let fd = self.fd(&inode)?;
+        let bits = SuidBits::kill_if(set.kill_suidgid);
+        if let Some(size) = set.size {
+            changing(bits)?;
+            self.resize(cx, &inode, &fd, fh, size)?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            let uid = set
+                .uid
+                .map(|uid| self.id_map.uids.host(uid).ok_or(Errno::EINVAL))
+                .transpose()?;
+            let gid = set
+                .gid
+                .map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL))
+                .transpose()?;
+            changing(bits)?;
+            fchownat(
+                &*fd,
+                "",
+                uid.map(Uid::from_raw),
+                gid.map(Gid::from_raw),
+                AtFlags::AT_EMPTY_PATH,
+            )?;
+        }
+        if let Some(mode) = set.mode {
+            changing(SuidBits::Keep)?;
+            self.change_mode(&fd, mode & 0o7777)?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            let times = [set.atime, set.mtime].map(timespec);
+            changing(SuidBits::Keep)?;
+            file::change_times(fd.as_fd(), &times)?;
+        }
+        let nothing = SetAttr {
+            ctime: None,
+            kill_suidgid: false,
+            ..*set
+        };
+        if is_empty(&nothing) {
+            self.kill_bits(&fd)?;
+        }
+        Ok(self.attributes(&inode, &stat::of(&*fd)?))
+    }
+
+    fn resize(
+        &self,
+        cx: &Context<'_>,
+        inode: &Inode,
+        fd: &HeldFd,
+        fh: Option<FileHandle>,
+        size: u64,
+    ) -> Result<()> {
+        let size = i64::try_from(size).map_err(|_| Errno::EFAULT)?;
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
+            if let Some(file) = handle.writable() {
+                return Ok(cx.block_in_place(|| ftruncate(file, size))?);
+            }
+        }
+        match inode.kind {
+            libc::S_IFREG => (),
+            libc::S_IFDIR => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+        let file = self
+            .descriptors
+            .reopen(fd.as_fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
+        Ok(cx.block_in_place(|| ftruncate(&file, size))?)
+    }
+
+    /// Sets permission bits of anything, symbolic links included where the file system can.
+    fn change_mode(&self, fd: &HeldFd, mode: u32) -> Result<()> {
+        match file::change_mode(fd.as_fd(), mode) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                use std::os::fd::AsRawFd;
+                let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+                let mode = Mode::from_bits_truncate(mode);
+                let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
+                Ok(nix::sys::stat::fchmodat(
+                    nix::fcntl::AT_FDCWD,
+                    path.as_str(),
+                    mode,
+                    follow,
+                )?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Clears set-user-id and, if the group may execute, set-group-id: what a write of an ordinary user does.
+    pub(super) fn kill_bits(&self, fd: &HeldFd) -> Result<()> {
+        let mode = stat::of(fd)?.mode();
+        let mut killed = mode & !libc::S_ISUID;
+        if mode & libc::S_IXGRP != 0 {
+            killed &= !libc::S_ISGID;
+        }
+        if killed == mode || mode & libc::S_IFMT != libc::S_IFREG {
+            return Ok(());
+        }
+        changing(SuidBits::Keep)?;
+        self.change_mode(fd, killed & 0o7777)
+    }
+
+    pub(super) fn do_readlink(&self, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        let inode = self.host(node)?;
+        if inode.kind != libc::S_IFLNK {
+            return Err(Errno::EINVAL);
+        }
+        Ok(file::read_link(&*self.fd(&inode)?, out)?)
+    }
+
+    pub(super) fn do_statfs(&self, node: NodeId) -> Result<fuse_kstatfs> {
+        let inode = match self.node(node)? {
+            Node::Synthetic(_) => Arc::clone(&self.root),
+            Node::Host(inode) => inode,
+        };
+        let fd = self.fd(&inode)?;
+        let fs = fstatfs(&*fd)?;
+        Ok(fuse_kstatfs {
+            blocks: fs.blocks(),
+            bfree: fs.blocks_free(),
+            bavail: fs.blocks_available(),
+            files: fs.files(),
+            ffree: fs.files_free(),
+            bsize: u32::try_from(fs.optimal_transfer_size()).unwrap_or(4096),
+            namelen: u32::try_from(fs.maximum_name_length()).unwrap_or(255),
+            frsize: u32::try_from(fs.block_size()).unwrap_or(4096),
+            ..fuse_kstatfs::default()
+        })
+    }
+
+    /// The host inode of `node`, which is about to be changed.
+    ///
+    /// # Errors
+    /// `EROFS` in a read-only view, `EBUSY` for a synthetic inode.
+    pub(super) fn host_to_change(&self, node: NodeId) -> Result<Arc<Inode>> {
+        match self.node(node)? {
+            _ if self.access == Access::ReadOnly => Err(Errno::EROFS),
+            Node::Synthetic(_) => Err(Errno::EBUSY),
+            Node::Host(inode) => Ok(inode),
+        }
+    }
+}
+
+/// Whether nothing is to be changed.
+fn is_empty(set: &SetAttr) -> bool {
+    let SetAttr {
+        mode,
+        uid,
+        gid,
+        size,
+        atime,
+        mtime,
+        ..
+    } = set;
+    mode.is_none()
+        && uid.is_none()
+        && gid.is_none()
+        && size.is_none()
+        && atime.is_none()
+        && mtime.is_none()
+}
+
+fn timespec(time: Option<SetTime>) -> libc::timespec {
+    match time {
+        None => libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::UTIME_OMIT,
+        },
+        Some(SetTime::Now) => libc::timespec {
+            tv_sec: 0,
+            tv_nsec: libc::UTIME_NOW,
+        },
+        Some(SetTime::At(seconds, nanoseconds)) => libc::timespec {
+            tv_sec: seconds,
+            tv_nsec: i64::from(nanoseconds.min(999_999_999)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_come_back() {
+        for (major, minor) in [(0, 0), (8, 1), (259, 7), (0xfff, 0xf_ffff), (1, 0x12345)] {
+            assert_eq!(decode_device(encode_device(major, minor)), (major, minor));
+        }
+    }
+
+    #[test]
+    fn times_before_1970_keep_their_sign() {
+        let time = timespec(Some(SetTime::At(-1, 5)));
+        assert_eq!((time.tv_sec, time.tv_nsec), (-1, 5));
+    }
+}

@@ -1,0 +1,220 @@
+//! Acting as the caller of a request.
+//!
+//! New files must belong to who made them. The thread that makes one takes the caller's file system ids and umask and
+//! keeps them until another caller needs its own (switching costs more than most calls do), which is harmless:
+//! `SECBIT_NO_SETUID_FIXUP` makes the thread keep its capabilities whatever its ids are, and the kernel has checked permissions
+//! before it sent the request. Where that cannot be had the thread switches back after each request.
+//!
+//! Requests to remote file systems go with the ids of the server, because the other side looks at them.
+//!
+//! `CAP_FSETID` is held except around changes whose maker may not keep set-user-id and set-group-id bits: then the host's file
+//! system clears them as it does for an ordinary user. `CAP_SYS_RESOURCE` is given up, or quotas and reserved
+//! blocks would not count.
+
+use std::cell::RefCell;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
+
+use crate::engine::{Creation, Errno, Result};
+use crate::sys::creds::{self, Capability};
+
+/// Supplementary groups a request brings at most; further ones are left out.
+const GROUPS: usize = 32;
+
+/// Who makes a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Maker {
+    uid: u32,
+    gid: u32,
+    umask: u32,
+    groups: [u32; GROUPS],
+    group_count: usize,
+}
+
+impl Maker {
+    /// The host's ids `uid` and `gid`; `creation` has the rest.
+    pub fn new(uid: u32, gid: u32, umask: u32, groups: impl Iterator<Item = u32>) -> Maker {
+        let mut maker = Maker {
+            uid,
+            gid,
+            umask: umask & 0o777,
+            groups: [0; GROUPS],
+            group_count: 0,
+        };
+        for group in groups.take(GROUPS) {
+            maker.groups[maker.group_count] = group;
+            maker.group_count += 1;
+        }
+        maker
+    }
+}
+
+/// What a thread is.
+struct State {
+    own: Maker,
+    current: Maker,
+    /// Capabilities survive a change of ids.
+    sticky: bool,
+    /// `CAP_FSETID` is held, as far as it may be.
+    fsetid: bool,
+}
+
+thread_local! {
+    static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
+}
+
+/// Prepares the calling thread; further calls on it do nothing.
+///
+/// # Errors
+/// `EPERM` if the thread cannot have a umask of its own.
+pub fn enter_thread() -> Result<()> {
+    STATE.with_borrow_mut(|state| state_of(state).map(drop))
+}
+
+fn state_of(state: &mut Option<State>) -> Result<&mut State> {
+    if let Some(state) = state {
+        return Ok(state);
+    }
+    unshare(CloneFlags::CLONE_FS)?;
+    umask(Mode::empty());
+    let sticky = creds::keep_capabilities().is_ok();
+    // Refused only where there is nothing to give up.
+    let _ = creds::set_effective(Capability::SYS_RESOURCE, false);
+    let _ = creds::set_groups(&[]);
+    let _ = creds::set_effective(Capability::FSETID, true);
+    let own = Maker::new(creds::fsuid(), creds::fsgid(), 0, std::iter::empty());
+    Ok(state.insert(State {
+        own,
+        current: own,
+        sticky,
+        fsetid: true,
+    }))
+}
+
+impl State {
+    fn become_maker(&mut self, maker: &Maker) -> Result<()> {
+        if self.current == *maker {
+            return Ok(());
+        }
+        if self.current.umask != maker.umask {
+            umask(Mode::from_bits_truncate(maker.umask));
+            self.current.umask = maker.umask;
+        }
+        if self.current.groups() != maker.groups() {
+            match creds::set_groups(maker.groups()) {
+                Ok(()) => {
+                    (self.current.groups, self.current.group_count) =
+                        (maker.groups, maker.group_count)
+                }
+                // Not privileged: groups only matter for what the kernel has checked already.
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => (),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The group first: without sticky capabilities the user takes them away.
+        if self.current.gid != maker.gid {
+            self.current.gid = creds::set_fsgid(maker.gid);
+        }
+        if self.current.uid != maker.uid {
+            self.current.uid = creds::set_fsuid(maker.uid);
+        }
+        if (self.current.uid, self.current.gid) == (maker.uid, maker.gid) {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+}
+
+impl Maker {
+    fn groups(&self) -> &[u32] {
+        &self.groups[..self.group_count]
+    }
+}
+
+/// Runs `job` as `maker`.
+///
+/// # Errors
+/// `EPERM` if the server may not act as `maker`; those of `job`.
+pub fn acting_as<R>(maker: &Maker, job: impl FnOnce() -> Result<R>) -> Result<R> {
+    let sticky = STATE.with_borrow_mut(|state| {
+        let state = state_of(state)?;
+        if let Err(errno) = state.become_maker(maker) {
+            let own = state.own;
+            state.become_maker(&own)?;
+            return Err(errno);
+        }
+        Ok(state.sticky)
+    })?;
+    changing(SuidBits::Keep)?;
+    let result = job();
+    if !sticky {
+        acting_as_server()?;
+    }
+    result
+}
+
+/// Makes sure that the thread has the ids of the server.
+///
+/// # Errors
+/// `EPERM` if it cannot go back.
+pub fn acting_as_server() -> Result<()> {
+    STATE.with_borrow_mut(|state| {
+        let state = state_of(state)?;
+        let own = state.own;
+        state.become_maker(&own)
+    })
+}
+
+/// What happens to set-user-id and set-group-id bits of a file that is changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SuidBits {
+    /// They stay.
+    Keep,
+    /// They are cleared as for an ordinary user.
+    Kill,
+}
+
+impl SuidBits {
+    /// `Kill` if the kernel asks for it.
+    pub fn kill_if(kill: bool) -> SuidBits {
+        if kill { SuidBits::Kill } else { SuidBits::Keep }
+    }
+}
+
+/// Prepares the thread for a change to a file.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn changing(bits: SuidBits) -> Result<()> {
+    STATE.with_borrow_mut(|state| {
+        let state = state_of(state)?;
+        let wanted = bits == SuidBits::Keep;
+        if state.fsetid != wanted {
+            creds::set_effective(Capability::FSETID, wanted)?;
+            state.fsetid = wanted;
+        }
+        Ok(())
+    })
+}
+
+impl super::PassthroughFs {
+    /// Who makes what `creation` describes.
+    ///
+    /// # Errors
+    /// `EOVERFLOW` if the caller's ids mean nothing on the host.
+    pub(super) fn maker(
+        &self,
+        cx: &crate::engine::Context<'_>,
+        creation: &Creation<'_>,
+    ) -> Result<Maker> {
+        let groups = creation
+            .extensions
+            .supplementary_groups()
+            .filter_map(|gid| self.id_map.gids.host(gid));
+        let uid = self.id_map.uids.host(cx.uid).ok_or(Errno::EOVERFLOW)?;
+        let gid = self.id_map.gids.host(cx.gid).ok_or(Errno::EOVERFLOW)?;
+        Ok(Maker::new(uid, gid, creation.umask, groups))
+    }
+}

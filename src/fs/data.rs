@@ -1,0 +1,436 @@
+//! OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE.
+//!
+//! Caching is close-to-open: an open keeps the kernel's cached pages only if the file looks as it did at the open before, and only
+//! if its last change is longer ago than the granularity of its times, so that a second change could not look the same.
+//! Files of pseudo file systems are never cached.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fuse_proto::flags::OpenFlags;
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fcntl};
+use nix::unistd::{Whence, fdatasync, fsync, lseek64};
+
+use super::create::OPEN_FLAGS;
+use super::creds::{SuidBits, changing};
+use super::handle::{Handle, Object};
+use super::inode::{Fingerprint, Inode};
+use super::lookup::Node;
+use super::mounts::Nature;
+use super::policy::{CachePolicy, SyntheticKind};
+use super::{Access, PassthroughFs};
+use crate::engine::{
+    Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
+    WriteRequest,
+};
+use crate::sys::file;
+use crate::sys::stat::{self, Stat};
+
+/// A file changed less than this ago may change again without its times showing it.
+const GRANULARITY: Duration = Duration::from_millis(20);
+
+impl PassthroughFs {
+    /// Opens `inode` on the host; in a read-only view without touching its access time.
+    pub(super) fn open_host(&self, inode: &Arc<Inode>, flags: OFlag) -> Result<OwnedFd> {
+        let fd = self.fd(inode)?;
+        if self.access == Access::ReadOnly {
+            match self
+                .descriptors
+                .reopen(fd.as_fd(), flags | OFlag::O_NOATIME)
+            {
+                Err(nix::errno::Errno::EPERM) => (),
+                result => return Ok(result?),
+            }
+        }
+        Ok(self.descriptors.reopen(fd.as_fd(), flags)?)
+    }
+
+    pub(super) fn do_open(&self, node: NodeId, flags: u32, kill_suidgid: bool) -> Result<Opened> {
+        let writes =
+            flags as i32 & libc::O_ACCMODE != libc::O_RDONLY || flags as i32 & libc::O_TRUNC != 0;
+        match self.node(node)? {
+            _ if writes && self.access == Access::ReadOnly => Err(Errno::EROFS),
+            Node::Host(inode) => self.open_inode(&inode, flags, kill_suidgid),
+            Node::Synthetic(_) if writes => Err(Errno::EROFS),
+            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::Directory => {
+                Err(Errno::EISDIR)
+            }
+            Node::Synthetic(_) => {
+                let fh = self.handles.insert(Handle {
+                    inode: None,
+                    object: Object::Synthetic,
+                });
+                Ok(Opened {
+                    fh,
+                    flags: OpenFlags::KEEP_CACHE,
+                    backing_id: 0,
+                })
+            }
+        }
+    }
+
+    /// Opens a regular file; anything else is never opened, because that alone would have effects.
+    pub(super) fn open_inode(
+        &self,
+        inode: &Arc<Inode>,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
+        match inode.kind {
+            libc::S_IFREG => (),
+            libc::S_IFDIR => return Err(Errno::EISDIR),
+            libc::S_IFLNK => return Err(Errno::ELOOP),
+            _ => return Err(Errno::ENXIO),
+        }
+        let requested = OFlag::from_bits_retain(flags as i32);
+        let truncate = requested & OFlag::O_TRUNC;
+        if !truncate.is_empty() {
+            changing(SuidBits::kill_if(kill_suidgid))?;
+        }
+        let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
+        let stat = stat::of(&file)?;
+        Ok(self.opened(inode, file, flags, &stat))
+    }
+
+    /// Hands out `file`, the open `inode`.
+    pub(super) fn opened(
+        &self,
+        inode: &Arc<Inode>,
+        file: OwnedFd,
+        flags: u32,
+        stat: &Stat,
+    ) -> Opened {
+        let requested = OFlag::from_bits_retain(flags as i32);
+        let flags = match inode.mount.nature {
+            Nature::Pseudo => OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES,
+            _ if self.is_unchanged(inode, stat) => OpenFlags::KEEP_CACHE,
+            _ => OpenFlags::empty(),
+        };
+        let object = Object::File {
+            file: Arc::new(file.into()),
+            flags: (requested & OPEN_FLAGS).bits(),
+            append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
+        };
+        let fh = self.handles.insert(Handle {
+            inode: Some(Arc::clone(inode)),
+            object,
+        });
+        Opened {
+            fh,
+            flags,
+            backing_id: 0,
+        }
+    }
+
+    /// Whether the contents of `inode` are what they were at the open before.
+    fn is_unchanged(&self, inode: &Inode, stat: &Stat) -> bool {
+        let now = Fingerprint::of(stat);
+        let mut ways = inode.ways.lock();
+        let same = ways.fingerprint.as_deref() == Some(&now);
+        if !same {
+            match &mut ways.fingerprint {
+                Some(fingerprint) => **fingerprint = now,
+                none => *none = Some(Box::new(now)),
+            }
+        }
+        let changed = Duration::from_nanos(stat.changed().max(stat.modified()).max(0) as u64);
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let settled = clock.saturating_sub(changed) > GRANULARITY;
+        if !settled {
+            // The next open cannot tell either whether this one saw the last change.
+            ways.fingerprint = None;
+        }
+        same && settled && self.cache != CachePolicy::Strict
+    }
+
+    pub(super) fn do_read(&self, fh: FileHandle, read: &ReadRequest) -> Result<Data> {
+        let handle = self.handles.get(fh)?;
+        match &handle.object {
+            Object::File { file, .. } => Ok(Data::File {
+                file: Arc::clone(file),
+                offset: read.offset,
+            }),
+            Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
+            Object::Directory { .. } => Err(Errno::EISDIR),
+        }
+    }
+
+    pub(super) fn do_write(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        write: &WriteRequest,
+        payload: Payload<'_>,
+    ) -> Result<u32> {
+        if self.access == Access::ReadOnly {
+            return Err(Errno::EROFS);
+        }
+        let handle = self.handles.get(fh)?;
+        let Object::File { file, append, .. } = &handle.object else {
+            return Err(Errno::EBADF);
+        };
+        let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
+        changing(SuidBits::kill_if(write.kill_suidgid))?;
+        if write.from_cache {
+            // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
+            let appends = append.load(Ordering::Relaxed);
+            return self.write_back(cx, &handle, file, appends, payload, offset);
+        }
+        let appends = write.flags as i32 & libc::O_APPEND != 0;
+        if append.swap(appends, Ordering::Relaxed) != appends {
+            set_append(file, appends)?;
+        }
+        if !appends {
+            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
+        }
+        let written = put_appending(cx, file, payload)?;
+        let end = write.offset + u64::from(written);
+        if stat::of(&**file)?.size() != end {
+            // Somebody else has appended: what the kernel thinks is at this offset is not.
+            cx.notifier.invalidate_inode(node, offset, -1);
+        }
+        Ok(written)
+    }
+
+    fn write_back(
+        &self,
+        cx: &Context<'_>,
+        handle: &Handle,
+        file: &Arc<File>,
+        appends: bool,
+        payload: Payload<'_>,
+        offset: i64,
+    ) -> Result<u32> {
+        if !appends {
+            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
+        }
+        let bytes = Gathered::of(payload)?;
+        let whole = Payload::Bytes(bytes.as_ref());
+        let direct = put(cx, whole, |chunk, done| match chunk {
+            Chunk::Bytes(bytes) => {
+                file::write_at_despite_append(file.as_fd(), bytes, offset + done)
+            }
+            Chunk::Pipe(..) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        });
+        match direct {
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
+                let inode = handle.inode.as_ref().ok_or(Errno::EBADF)?;
+                let plain: File = self.open_host(inode, OFlag::O_WRONLY)?.into();
+                put(cx, whole, |chunk, done| chunk.write(&plain, offset + done))
+            }
+            result => result,
+        }
+    }
+
+    pub(super) fn do_flush(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        owner: u64,
+    ) -> Result<()> {
+        self.locks.drop_owner(node, owner);
+        let handle = self.handles.get(fh)?;
+        let remote = handle
+            .inode
+            .as_ref()
+            .is_some_and(|inode| inode.mount.nature == Nature::Remote);
+        if !remote || handle.writable().is_none() {
+            return Ok(());
+        }
+        // Closing a copy reports errors of delayed writes, as closing the file itself would.
+        let copy = handle.file()?.as_fd().try_clone_to_owned()?;
+        Ok(cx.block_in_place(|| nix::unistd::close(copy))?)
+    }
+
+    pub(super) fn do_release(&self, fh: FileHandle, flock_owner: Option<u64>) {
+        let Some(handle) = self.handles.remove(fh) else {
+            return;
+        };
+        if let (Some(_), Ok(file)) = (flock_owner, handle.file()) {
+            // A transport may still hold the file for a read in flight.
+            let _ = file::flock(file.as_fd(), libc::LOCK_UN);
+        }
+    }
+
+    pub(super) fn do_fsync(&self, cx: &Context<'_>, fh: FileHandle, datasync: bool) -> Result<()> {
+        let handle = self.handles.get(fh)?;
+        let Ok(file) = handle.file() else {
+            return Ok(());
+        };
+        Ok(cx.block_in_place(|| {
+            if datasync {
+                fdatasync(file)
+            } else {
+                fsync(file)
+            }
+        })?)
+    }
+
+    pub(super) fn do_fallocate(
+        &self,
+        cx: &Context<'_>,
+        fh: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: u32,
+    ) -> Result<()> {
+        if self.access == Access::ReadOnly {
+            return Err(Errno::EROFS);
+        }
+        let handle = self.handles.get(fh)?;
+        let file = handle.file()?;
+        let mode = FallocateFlags::from_bits_retain(mode as i32);
+        let (offset, len) = (i64::try_from(offset), i64::try_from(len));
+        let (offset, len) = (
+            offset.map_err(|_| Errno::EFBIG)?,
+            len.map_err(|_| Errno::EFBIG)?,
+        );
+        // The kernel has asked for set-user-id bits to be cleared, by a SETATTR, if the caller may not keep them.
+        cx.block_in_place(|| {
+            changing(SuidBits::Keep)?;
+            Ok(fallocate(file, mode, offset, len)?)
+        })
+    }
+
+    pub(super) fn do_lseek(&self, fh: FileHandle, offset: u64, whence: u32) -> Result<u64> {
+        let handle = self.handles.get(fh)?;
+        let whence = match whence as i32 {
+            libc::SEEK_DATA => Whence::SeekData,
+            libc::SEEK_HOLE => Whence::SeekHole,
+            _ => return Err(Errno::EINVAL),
+        };
+        let offset = i64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        // This moves the position of the host's open file, which nothing else uses.
+        let offset = lseek64(handle.file()?, offset, whence)?;
+        u64::try_from(offset).map_err(|_| Errno::EIO)
+    }
+
+    pub(super) fn do_copy_file_range(&self, cx: &Context<'_>, copy: &CopyRequest) -> Result<u64> {
+        if self.access == Access::ReadOnly {
+            return Err(Errno::EROFS);
+        }
+        if copy.flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let (from, to) = (self.handles.get(copy.from.1)?, self.handles.get(copy.to.1)?);
+        let (source, target) = (from.file()?, to.file()?);
+        let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
+        let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
+        let len = usize::try_from(copy.len).unwrap_or(usize::MAX);
+        let copied = cx.block_in_place(|| {
+            changing(SuidBits::Keep)?;
+            Ok::<_, Errno>(copy_file_range(
+                source,
+                Some(&mut read),
+                target,
+                Some(&mut write),
+                len,
+            )?)
+        })?;
+        Ok(copied as u64)
+    }
+}
+
+fn set_append(file: &File, on: bool) -> Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+    let mut wanted = flags;
+    wanted.set(OFlag::O_APPEND, on);
+    fcntl(file, FcntlArg::F_SETFL(wanted))?;
+    Ok(())
+}
+
+/// A part of what is to be written.
+#[derive(Clone, Copy)]
+enum Chunk<'a> {
+    Bytes(&'a [u8]),
+    Pipe(BorrowedFd<'a>, usize),
+}
+
+impl Chunk<'_> {
+    fn write(self, file: &File, offset: i64) -> io::Result<usize> {
+        match self {
+            Chunk::Bytes(bytes) => file.write_at(bytes, offset as u64),
+            Chunk::Pipe(pipe, len) => file::splice_to(pipe, file.as_fd(), offset, len),
+        }
+    }
+}
+
+/// Writes all of `payload`, in parts if need be. An error after something was written is not reported: the next write
+/// will find it again.
+fn put(
+    cx: &Context<'_>,
+    payload: Payload<'_>,
+    write: impl Fn(Chunk<'_>, i64) -> io::Result<usize>,
+) -> Result<u32> {
+    let len = match payload {
+        Payload::Bytes(bytes) => bytes.len(),
+        Payload::Pipe(_, len) => len,
+    };
+    let mut done = 0;
+    while done < len {
+        let chunk = match payload {
+            Payload::Bytes(bytes) => Chunk::Bytes(&bytes[done..]),
+            Payload::Pipe(pipe, len) => Chunk::Pipe(pipe, len - done),
+        };
+        match write(chunk, done as i64) {
+            Ok(0) => break,
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && !cx.interrupted() => (),
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    u32::try_from(done).map_err(|_| Errno::EIO)
+}
+
+/// Writes all of `payload` at the end of `file`, which has `O_APPEND` set: the position is ignored.
+fn put_appending(cx: &Context<'_>, file: &File, payload: Payload<'_>) -> Result<u32> {
+    let bytes = Gathered::of(payload)?;
+    put(cx, Payload::Bytes(bytes.as_ref()), |chunk, _| {
+        chunk.write(file, 0)
+    })
+}
+
+/// A payload in memory.
+enum Gathered<'a> {
+    Borrowed(&'a [u8]),
+    Read(Vec<u8>),
+}
+
+impl<'a> Gathered<'a> {
+    /// Reads a payload that is in a pipe: splice(2) can neither append nor go around `O_APPEND`.
+    fn of(payload: Payload<'a>) -> Result<Gathered<'a>> {
+        let (pipe, len) = match payload {
+            Payload::Bytes(bytes) => return Ok(Gathered::Borrowed(bytes)),
+            Payload::Pipe(pipe, len) => (pipe, len),
+        };
+        let mut bytes = vec![0; len];
+        let mut done = 0;
+        while done < len {
+            match nix::unistd::read(pipe, &mut bytes[done..]) {
+                Ok(0) => return Err(Errno::EIO),
+                Ok(read) => done += read,
+                Err(nix::errno::Errno::EINTR) => (),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Gathered::Read(bytes))
+    }
+
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Gathered::Borrowed(bytes) => bytes,
+            Gathered::Read(bytes) => bytes,
+        }
+    }
+}

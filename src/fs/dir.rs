@@ -1,0 +1,423 @@
+//! OPENDIR, READDIR, READDIRPLUS, RELEASEDIR, FSYNCDIR.
+//!
+//! A host directory is read by getdents64(2), and the position the host gives each entry is handed out as it is: a
+//! program can come back to it at any time. A directory with synthetic entries is read as a whole when it is rewound, and
+//! positions count entries: that way no position of the host can collide with one of ours, and every name is there once.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
+use fuse_proto::flags::OpenFlags;
+use fuse_proto::fuse_entry_out;
+use nix::fcntl::OFlag;
+use nix::unistd::{Whence, lseek64};
+use parking_lot::Mutex;
+
+use super::PassthroughFs;
+use super::handle::{Handle, Object};
+use super::inode::Inode;
+use super::lookup::Node;
+use super::policy::SyntheticKind;
+use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
+use crate::sys::file;
+use crate::sys::stat::{self, Automount};
+
+/// Bytes of directory records read at a time.
+const BUFFER: usize = 32 * 1024;
+/// Fixed part of `struct linux_dirent64`.
+const HEAD: usize = 19;
+
+/// An entry of a directory, with the host's inode number.
+struct Record<'a> {
+    ino: u64,
+    /// Position after it.
+    off: u64,
+    kind: u32,
+    name: &'a [u8],
+}
+
+/// Where reading a directory stands.
+#[derive(Default)]
+pub struct DirStream {
+    buffer: Vec<u8>,
+    /// What of the buffer was not handed out yet.
+    rest: std::ops::Range<usize>,
+    /// The position of the first record that was not handed out yet.
+    position: u64,
+    /// All entries, if there are synthetic ones among them.
+    listing: Option<Vec<Listed>>,
+}
+
+/// An entry of a directory that was read as a whole; `ino` is as presented.
+struct Listed {
+    ino: u64,
+    kind: u32,
+    name: Box<[u8]>,
+    synthetic: Option<usize>,
+}
+
+/// The record at the start of `bytes`, and its length.
+fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
+    let field = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let len = usize::from(u16::from_ne_bytes(bytes.get(16..18)?.try_into().ok()?));
+    let name = bytes.get(HEAD..len)?;
+    let end = name.iter().position(|&byte| byte == 0)?;
+    let record = Record {
+        ino: field(0)?,
+        off: field(8)?,
+        kind: u32::from(bytes[18]),
+        name: &name[..end],
+    };
+    Some((record, len))
+}
+
+impl DirStream {
+    /// Goes to `position`.
+    fn seek(&mut self, dir: &File, position: u64) -> Result<()> {
+        if position != self.position || position == 0 {
+            let position = i64::try_from(position).map_err(|_| Errno::EINVAL)?;
+            lseek64(dir, position, Whence::SeekSet)?;
+            self.rest = 0..0;
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Hands out entries from the current position on until `emit` takes no more.
+    fn read(
+        &mut self,
+        dir: &File,
+        mut emit: impl FnMut(&Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        loop {
+            if self.rest.is_empty() {
+                self.buffer.resize(BUFFER, 0);
+                let len = file::read_dir(dir, &mut self.buffer)?;
+                self.rest = 0..len;
+                if len == 0 {
+                    self.buffer = Vec::new();
+                    return Ok(());
+                }
+            }
+            let (record, len) = parse(&self.buffer[self.rest.clone()]).ok_or(Errno::EIO)?;
+            if !emit(&record)? {
+                return Ok(());
+            }
+            self.position = record.off;
+            self.rest.start += len;
+        }
+    }
+}
+
+fn is_dots(name: &[u8]) -> bool {
+    name == b"." || name == b".."
+}
+
+impl PassthroughFs {
+    pub(super) fn do_opendir(&self, node: NodeId, flags: u32) -> Result<Opened> {
+        let handle = match self.node(node)? {
+            Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::File => {
+                return Err(Errno::ENOTDIR);
+            }
+            Node::Synthetic(_) => Handle {
+                inode: None,
+                object: Object::Synthetic,
+            },
+            Node::Host(inode) => {
+                if !inode.is_dir() {
+                    return Err(Errno::ENOTDIR);
+                }
+                let noatime = OFlag::from_bits_truncate(flags as i32) & OFlag::O_NOATIME;
+                let file =
+                    self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
+                let object = Object::Directory {
+                    file: file.into(),
+                    stream: Mutex::default(),
+                };
+                Handle {
+                    inode: Some(inode),
+                    object,
+                }
+            }
+        };
+        Ok(Opened {
+            fh: self.handles.insert(handle),
+            flags: OpenFlags::empty(),
+            backing_id: 0,
+        })
+    }
+
+    pub(super) fn do_readdir(
+        &self,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        out: &mut DirentWriter<'_>,
+    ) -> Result<()> {
+        let mut full = false;
+        self.list(node, fh, offset, |_, _, entry| {
+            full = out
+                .push(entry.ino, entry.off, entry.kind, entry.name)
+                .is_err();
+            Ok(!full)
+        })?;
+        if full && out.is_empty() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn do_readdirplus(
+        &self,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        out: &mut DirentPlusWriter<'_>,
+    ) -> Result<()> {
+        let mut full = false;
+        self.list(node, fh, offset, |place, synthetic, record| {
+            let name = OsStr::from_bytes(record.name);
+            let entry = match (synthetic, place) {
+                _ if is_dots(record.name) => None,
+                (Some(index), _) => Some(self.overlay.entry(index)),
+                (None, Some((parent, dir))) => match self.walk(parent, dir, name, Automount::Leave)
+                {
+                    Ok((inode, stat)) => Some(self.entry(&inode, &stat)),
+                    // Gone since the directory was read.
+                    Err(Errno::ENOENT) => return Ok(true),
+                    Err(_) => None,
+                },
+                (None, None) => None,
+            };
+            let ino = entry.map_or(record.ino, |entry| entry.attr.ino);
+            let wire = entry.as_ref().map(entry_out).unwrap_or_default();
+            full = out
+                .push(&wire, ino, record.off, record.kind, record.name)
+                .is_err();
+            if full && let Some(entry) = entry {
+                self.do_forget(entry.node, 1);
+            }
+            Ok(!full)
+        })?;
+        if full && out.is_empty() {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Hands out the entries of a directory from `offset` on, with presented inode numbers: the host directory they
+    /// are in, the synthetic inode an entry is, the entry.
+    fn list(
+        &self,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        mut emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let handle = self.handles.get(fh)?;
+        let (inode, file, stream) = match (&handle.inode, &handle.object) {
+            (Some(inode), Object::Directory { file, stream }) => (inode, file, stream),
+            (None, Object::Synthetic) => return self.list_synthetic(node, offset, emit),
+            _ => return Err(Errno::EBADF),
+        };
+        let mut stream = stream.lock();
+        if inode.overlay == 0 {
+            stream.seek(file, offset)?;
+            return stream.read(file, |record| {
+                let ino = self.entry_number(inode, record);
+                emit(Some((inode, file)), None, &Record { ino, ..*record })
+            });
+        }
+        if offset == 0 || stream.listing.is_none() {
+            stream.listing = None;
+            let listing = self.listing(inode, file, &mut stream)?;
+            stream.listing = Some(listing);
+        }
+        let listing = stream.listing.as_deref().unwrap_or_default();
+        let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        for (index, listed) in listing.iter().enumerate().skip(start) {
+            let Listed {
+                ino,
+                kind,
+                name,
+                synthetic,
+            } = listed;
+            let record = Record {
+                ino: *ino,
+                off: index as u64 + 1,
+                kind: *kind,
+                name,
+            };
+            if !emit(Some((inode, file)), *synthetic, &record)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The presented inode number of an entry of `dir`.
+    fn entry_number(&self, dir: &Arc<Inode>, record: &Record<'_>) -> u64 {
+        if record.name == b".." && dir.node == NodeId::ROOT {
+            // What is above the root is nobody's business.
+            return self.numbers.present(dir.key.dev, dir.key.ino);
+        }
+        self.numbers.present(dir.key.dev, record.ino)
+    }
+
+    /// All entries of `dir`, with synthetic ones in place of those they hide.
+    fn listing(
+        &self,
+        dir: &Arc<Inode>,
+        file: &File,
+        stream: &mut DirStream,
+    ) -> Result<Vec<Listed>> {
+        let synthetic = self.overlay.in_host_all(dir.overlay);
+        let mut listing = Vec::new();
+        stream.seek(file, 0)?;
+        stream.read(file, |record| {
+            if !synthetic
+                .iter()
+                .any(|(name, _)| name.as_bytes() == record.name)
+            {
+                let ino = self.entry_number(dir, record);
+                listing.push(Listed {
+                    ino,
+                    kind: record.kind,
+                    name: record.name.into(),
+                    synthetic: None,
+                });
+            }
+            Ok(true)
+        })?;
+        listing.extend(
+            synthetic
+                .iter()
+                .map(|(name, index)| self.listed(name.as_bytes(), *index)),
+        );
+        Ok(listing)
+    }
+
+    fn listed(&self, name: &[u8], index: usize) -> Listed {
+        let attr = self.overlay.attr(index);
+        Listed {
+            ino: attr.ino,
+            kind: attr.mode >> 12,
+            name: name.into(),
+            synthetic: Some(index),
+        }
+    }
+
+    fn list_synthetic(
+        &self,
+        node: NodeId,
+        offset: u64,
+        mut emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let index = self.overlay.index(node).ok_or(Errno::EBADF)?;
+        let parent = self.overlay.parent(index).unwrap_or(index);
+        let dots = [(&b"."[..], index), (b"..", parent)];
+        let names = self
+            .overlay
+            .in_synthetic_all(index)
+            .iter()
+            .map(|(name, child)| (name.as_bytes(), *child));
+        let start = usize::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        for (position, (name, child)) in dots.into_iter().chain(names).enumerate().skip(start) {
+            let Listed { ino, kind, .. } = self.listed(name, child);
+            if !emit(
+                None,
+                Some(child),
+                &Record {
+                    ino,
+                    off: position as u64 + 1,
+                    kind,
+                    name,
+                },
+            )? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn do_releasedir(&self, fh: FileHandle) {
+        drop(self.handles.remove(fh));
+    }
+
+    pub(super) fn do_fsyncdir(
+        &self,
+        cx: &Context<'_>,
+        fh: FileHandle,
+        datasync: bool,
+    ) -> Result<()> {
+        let handle = self.handles.get(fh)?;
+        let Object::Directory { file, .. } = &handle.object else {
+            return Ok(());
+        };
+        Ok(cx.block_in_place(|| {
+            if datasync {
+                nix::unistd::fdatasync(file.as_fd())
+            } else {
+                nix::unistd::fsync(file.as_fd())
+            }
+        })?)
+    }
+
+    pub(super) fn do_syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {
+        let Node::Host(inode) = self.node(node)? else {
+            return Ok(());
+        };
+        if !inode.is_dir() && inode.kind != libc::S_IFREG {
+            return Ok(());
+        }
+        let file = self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        Ok(cx.block_in_place(|| nix::unistd::syncfs(&file))?)
+    }
+
+    /// LOOKUP of `..`, for NFS export: the directory above `inode`, the root for the root and for what was moved out
+    /// of the tree.
+    pub(super) fn parent_of(&self, inode: &Arc<Inode>) -> Result<Entry> {
+        let root = |fs: &PassthroughFs| Ok(fs.entry(&fs.root, &stat::of(&*fs.fd(&fs.root)?)?));
+        if inode.node == NodeId::ROOT {
+            return root(self);
+        }
+        let parent = self.descriptors.open_held(&*self.fd(inode)?, "..")?;
+        let mut above = parent.try_clone()?;
+        loop {
+            let here = stat::of(&above)?;
+            if super::inode::Key::of(&here) == self.root.key {
+                break;
+            }
+            let next = self.descriptors.open_held(&above, "..")?;
+            if super::inode::Key::of(&stat::of(&next)?) == super::inode::Key::of(&here) {
+                return Err(Errno::ESTALE);
+            }
+            above = next;
+        }
+        let found = stat::of(&parent)?;
+        if super::inode::Key::of(&found) == self.root.key {
+            return root(self);
+        }
+        let inode = self.intern(parent, &found, None)?;
+        Ok(self.entry(&inode, &found))
+    }
+}
+
+/// `entry` on the wire.
+fn entry_out(entry: &Entry) -> fuse_entry_out {
+    fuse_entry_out {
+        nodeid: entry.node.0,
+        generation: entry.generation,
+        entry_valid: entry.entry_ttl.as_secs(),
+        attr_valid: entry.attr_ttl.as_secs(),
+        entry_valid_nsec: entry.entry_ttl.subsec_nanos(),
+        attr_valid_nsec: entry.attr_ttl.subsec_nanos(),
+        attr: entry.attr,
+    }
+}

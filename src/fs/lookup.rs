@@ -1,0 +1,224 @@
+//! LOOKUP and FORGET: from names to node ids and back to nothing.
+//!
+//! A lookup of a known inode is one statx(2): if the number it gives is in the table and that inode is held by a
+//! descriptor, the number cannot have been reused. Everything else is opened first and identified by the descriptor.
+//!
+//! Only single names are looked up, symbolic links are never followed and `..` only goes up to the root, so nothing
+//! outside of the tree can be reached.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fuse_proto::fuse_attr;
+use nix::fcntl::OFlag;
+use parking_lot::Mutex;
+
+use super::PassthroughFs;
+use super::creds::acting_as_server;
+use super::inode::{Inode, Key, Place, Ways};
+use super::mounts::{Mount, Nature};
+use crate::engine::{Entry, Errno, NodeId, Result};
+use crate::sys::stat::{self, Automount, Stat};
+
+/// What a node id leads to.
+pub enum Node {
+    /// An inode of the host.
+    Host(Arc<Inode>),
+    /// A synthetic inode.
+    Synthetic(usize),
+}
+
+/// Refuses everything but a single name.
+pub fn check_name(name: &OsStr) -> Result<()> {
+    match name.as_bytes() {
+        b"" | b"." | b".." => Err(Errno::EINVAL),
+        bytes if bytes.contains(&b'/') || bytes.contains(&0) => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+
+impl PassthroughFs {
+    /// What `node` leads to.
+    ///
+    /// # Errors
+    /// `ESTALE` if it was forgotten or never handed out.
+    pub(super) fn node(&self, node: NodeId) -> Result<Node> {
+        let inode = if node == NodeId::ROOT {
+            Arc::clone(&self.root)
+        } else if let Some(index) = self.overlay.index(node) {
+            return Ok(Node::Synthetic(index));
+        } else {
+            self.table.get(node).ok_or(Errno::ESTALE)?
+        };
+        if inode.mount.nature == Nature::Remote {
+            acting_as_server()?;
+        }
+        Ok(Node::Host(inode))
+    }
+
+    /// The host inode of `node`.
+    ///
+    /// # Errors
+    /// `EPERM` for a synthetic one.
+    pub(super) fn host(&self, node: NodeId) -> Result<Arc<Inode>> {
+        match self.node(node)? {
+            Node::Host(inode) => Ok(inode),
+            Node::Synthetic(_) => Err(Errno::EPERM),
+        }
+    }
+
+    pub(super) fn do_lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        let inode = match self.node(parent)? {
+            Node::Synthetic(index) => {
+                let child = self
+                    .overlay
+                    .in_synthetic(index, name)
+                    .ok_or(Errno::ENOENT)?;
+                return Ok(self.overlay.entry(child));
+            }
+            Node::Host(inode) => inode,
+        };
+        check_name(name)?;
+        if let Some(child) = self.overlay.in_host(inode.overlay, name) {
+            return Ok(self.overlay.entry(child));
+        }
+        let dir = self.fd(&inode)?;
+        match self.walk(&inode, &*dir, name, Automount::Trigger) {
+            Ok((child, stat)) => Ok(self.entry(&child, &stat)),
+            Err(Errno::ENOENT) if !self.ttl(&inode).is_zero() => Ok(self.no_entry(&inode)),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Says that a name does not exist in `parent`, and for how long to believe it.
+    fn no_entry(&self, parent: &Inode) -> Entry {
+        Entry {
+            node: NodeId(0),
+            generation: 0,
+            attr: fuse_attr::default(),
+            entry_ttl: self.ttl(parent),
+            attr_ttl: Duration::ZERO,
+        }
+    }
+
+    /// The answer that hands out `inode`.
+    pub(super) fn entry(&self, inode: &Inode, stat: &Stat) -> Entry {
+        let ttl = self.ttl(inode);
+        Entry {
+            node: inode.node,
+            generation: 0,
+            attr: self.attr(stat),
+            entry_ttl: ttl,
+            attr_ttl: ttl,
+        }
+    }
+
+    /// Looks up `name` in `parent`, whose descriptor is `dir`, and counts it.
+    pub(super) fn walk(
+        &self,
+        parent: &Arc<Inode>,
+        dir: &impl AsFd,
+        name: &OsStr,
+        automount: Automount,
+    ) -> Result<(Arc<Inode>, Stat)> {
+        let found = stat::at(dir, name, automount)?;
+        let key = Key::of(&found);
+        let known = self.table.acquire(&key, |inode| {
+            inode.referenced.store(true, Ordering::Relaxed);
+            inode.resembles(&found) && inode.ways.lock().fd.is_some()
+        });
+        if let Some(inode) = known {
+            return Ok((inode, found));
+        }
+        let fd = self.descriptors.open_held(dir, name)?;
+        let found = stat::of(&fd)?;
+        let inode = self.intern(fd, &found, Some((parent, name)))?;
+        Ok((inode, found))
+    }
+
+    /// The inode that `fd` is open on, counted once more.
+    pub(super) fn intern(
+        &self,
+        mut fd: OwnedFd,
+        stat: &Stat,
+        place: Option<(&Arc<Inode>, &OsStr)>,
+    ) -> Result<Arc<Inode>> {
+        let key = Key::of(stat);
+        loop {
+            let known = self.table.peek(&key);
+            let expected = known.as_ref().map(|inode| inode.node);
+            if let Some(inode) = known {
+                match self.adopt(&inode, fd, stat) {
+                    Ok(()) if self.table.retain(inode.node) => return Ok(inode),
+                    // Forgotten just now; what was adopted goes with it.
+                    Ok(()) => {
+                        let held = self.fd(&inode)?;
+                        fd = held.as_fd().try_clone_to_owned()?;
+                        continue;
+                    }
+                    Err(back) => fd = back,
+                }
+            }
+            let mount = self.mount_of(&fd, stat)?;
+            let place = place
+                .filter(|_| !mount.has_handles())
+                .map(|(parent, name)| {
+                    Box::new(Place {
+                        parent: Arc::clone(parent),
+                        name: name.into(),
+                    })
+                });
+            let held = self.descriptors.hold(fd);
+            let ways = Ways {
+                fd: Some(Arc::clone(&held)),
+                place,
+                ..Ways::default()
+            };
+            match self
+                .table
+                .insert(&key, expected, |node| new_inode(node, stat, mount, 0, ways))
+            {
+                Ok(inode) => {
+                    drop(held);
+                    self.descriptors.enroll(&inode);
+                    return Ok(inode);
+                }
+                Err(_) => fd = held.as_fd().try_clone_to_owned()?,
+            }
+        }
+    }
+
+    /// The mount of the inode behind `fd`.
+    pub(super) fn mount_of(&self, fd: &OwnedFd, stat: &Stat) -> Result<Arc<Mount>> {
+        let reopen = |fd: &OwnedFd, flags: i32| {
+            let flags = OFlag::from_bits_truncate(flags);
+            Ok(self.descriptors.reopen(fd.as_fd(), flags)?)
+        };
+        Ok(self.mounts.of(fd, stat, reopen)?)
+    }
+
+    pub(super) fn do_forget(&self, node: NodeId, lookups: u64) {
+        if node != NodeId::ROOT && self.overlay.index(node).is_none() {
+            // Dropped here, without any lock: closing a descriptor may take its time.
+            drop(self.table.forget(node, lookups));
+        }
+    }
+}
+
+/// The inode that `stat` is about.
+pub fn new_inode(node: NodeId, stat: &Stat, mount: Arc<Mount>, overlay: u32, ways: Ways) -> Inode {
+    Inode {
+        node,
+        key: Key::of(stat),
+        birth: stat.birth(),
+        kind: stat.kind(),
+        overlay,
+        mount,
+        referenced: AtomicBool::new(true),
+        ways: Mutex::new(ways),
+    }
+}

@@ -1,0 +1,510 @@
+//! The passthrough file system: a host directory tree, served as it is.
+//!
+//! What an application sees through the mount is what it would see on the host directory; what differs on purpose is in
+//! [`Options`]. The kernel checks permissions (`default_permissions`, ACLs included) before it sends a request, so
+//! this server, which runs with all privileges, does what it is asked to, as the caller where that shows.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `inode`, `table` | inodes the kernel knows; node ids to inodes and back |
+//! | `descriptors`, `mounts` | how inodes are found again with a bounded number of descriptors, without pinning mounts |
+//! | `lookup`, `attr`, `dir`, `create`, `names`, `data`, `xattr`, `ioctl`, `lock` | the requests |
+//! | `handle` | open files and directories |
+//! | `creds` | acting as the caller, per thread |
+//! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
+//! | `synthetic` | entries to mount on that the host does not have |
+//! | `policy` | what the user decides |
+//!
+//! # Bounds
+//!
+//! A known inode takes about 300 bytes ([`Statistics::inodes`] says how many there are) and one descriptor at most;
+//! descriptors are held for a budget of inodes, the rest is found by file handle or by name. After the kernel has
+//! forgotten an inode nothing of it is left, and a mount none of whose inodes is known can be unmounted.
+//!
+//! # Locks
+//!
+//! A shard of the table, then the ways of an inode; the notifier is told with no lock held. No lock is held across a call that may
+//! block for long, except the ways of the one inode that is being opened again.
+
+mod acl;
+mod attr;
+mod create;
+mod creds;
+mod data;
+mod descriptors;
+mod dir;
+mod handle;
+mod idmap;
+mod inode;
+mod ioctl;
+mod lock;
+mod lookup;
+mod mounts;
+mod names;
+mod numbers;
+mod policy;
+mod synthetic;
+mod table;
+#[cfg(test)]
+mod tests;
+mod xattr;
+
+use std::ffi::{CStr, OsStr};
+use std::sync::Arc;
+
+use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
+use fuse_proto::flags::InitFlags;
+use fuse_proto::{fuse_file_lock, fuse_kstatfs};
+use nix::unistd::UnlinkatFlags;
+
+pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
+pub use policy::{Access, CachePolicy, Error, Options, Synthetic, SyntheticKind};
+
+use crate::engine::{
+    Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
+    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, Statx, WriteRequest,
+};
+use crate::sys::stat;
+use descriptors::Descriptors;
+use handle::Handles;
+use inode::{Inode, Ways};
+use lock::Locks;
+use mounts::Mounts;
+use numbers::Numbers;
+use synthetic::Overlay;
+use table::Table;
+
+/// A host directory tree, as a file system.
+pub struct PassthroughFs {
+    root: Arc<Inode>,
+    table: Table,
+    mounts: Mounts,
+    descriptors: Descriptors,
+    handles: Handles,
+    locks: Locks,
+    numbers: Numbers,
+    overlay: Overlay,
+    id_map: IdMap,
+    access: Access,
+    cache: CachePolicy,
+}
+
+/// What the file system holds at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Statistics {
+    /// Inodes the kernel knows, without the root and synthetic ones.
+    pub inodes: u64,
+    /// Descriptors held for inodes.
+    pub descriptors: u64,
+    /// Open files and directories.
+    pub handles: u64,
+}
+
+impl PassthroughFs {
+    /// Gets ready to serve.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn new(options: Options) -> std::result::Result<PassthroughFs, Error> {
+        let Options {
+            root,
+            access,
+            id_map,
+            synthetic,
+            cache,
+            descriptor_budget,
+        } = options;
+        let descriptors = Descriptors::new(descriptor_budget).map_err(Error::Proc)?;
+        let stat = stat::of(&root).map_err(Error::Root)?;
+        if stat.kind() != libc::S_IFDIR {
+            return Err(Error::NotADirectory);
+        }
+        let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
+        let root_key = inode::Key::of(&stat);
+        let mounts = Mounts::default();
+        let mount = |fd: &std::os::fd::OwnedFd, stat: &stat::Stat| {
+            mounts.of(fd, stat, |fd, flags| {
+                let flags = nix::fcntl::OFlag::from_bits_truncate(flags);
+                Ok(descriptors.reopen(std::os::fd::AsFd::as_fd(fd), flags)?)
+            })
+        };
+        let table = Table::new();
+        let mut root_overlay = 0;
+        for (index, parent) in parents.into_iter().enumerate() {
+            let (number, stat) = (index as u32 + 1, stat::of(&parent.fd).map_err(Error::Root)?);
+            if inode::Key::of(&stat) == root_key {
+                root_overlay = number;
+                continue;
+            }
+            let mount = mount(&parent.fd, &stat).map_err(Error::Root)?;
+            let ways = Ways {
+                fd: Some(descriptors.hold(parent.fd)),
+                ..Ways::default()
+            };
+            // The lookup that is counted here is never forgotten: the directory keeps its entries.
+            let make = |node| lookup::new_inode(node, &stat, mount, number, ways);
+            let _ = table.insert(&inode::Key::of(&stat), None, make);
+        }
+        let mount = mount(&root, &stat).map_err(Error::Root)?;
+        let ways = Ways {
+            fd: Some(descriptors.hold(root)),
+            ..Ways::default()
+        };
+        let root = Arc::new(lookup::new_inode(
+            NodeId::ROOT,
+            &stat,
+            mount,
+            root_overlay,
+            ways,
+        ));
+        Ok(PassthroughFs {
+            root,
+            table,
+            mounts,
+            descriptors,
+            handles: Handles::new(),
+            locks: Locks::default(),
+            numbers: Numbers::new(stat.dev()),
+            overlay,
+            id_map,
+            access,
+            cache,
+        })
+    }
+
+    /// What is held at the moment.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            inodes: self.table.len() as u64,
+            descriptors: self.descriptors.held() as u64,
+            handles: self.handles.len() as u64,
+        }
+    }
+}
+
+impl FileSystem for PassthroughFs {
+    fn capabilities(&self) -> InitFlags {
+        // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short. Not
+        // EXPORT_SUPPORT: a node id means nothing once it was forgotten.
+        InitFlags::ASYNC_READ
+            | InitFlags::POSIX_LOCKS
+            | InitFlags::FLOCK_LOCKS
+            | InitFlags::ATOMIC_O_TRUNC
+            | InitFlags::BIG_WRITES
+            | InitFlags::DONT_MASK
+            | InitFlags::HAS_IOCTL_DIR
+            | InitFlags::AUTO_INVAL_DATA
+            | InitFlags::DO_READDIRPLUS
+            | InitFlags::READDIRPLUS_AUTO
+            | InitFlags::ASYNC_DIO
+            | InitFlags::PARALLEL_DIROPS
+            | InitFlags::HANDLE_KILLPRIV_V2
+            | InitFlags::POSIX_ACL
+            | InitFlags::MAX_PAGES
+            | InitFlags::SETXATTR_EXT
+            | InitFlags::INIT_EXT
+            | InitFlags::CREATE_SUPP_GROUP
+            | InitFlags::DIRECT_IO_ALLOW_MMAP
+            | InitFlags::NO_EXPORT_SUPPORT
+    }
+
+    fn enter_thread(&self) -> Result<()> {
+        creds::enter_thread()
+    }
+
+    fn lookup(&self, _cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        self.do_lookup(parent, name)
+    }
+
+    fn forget(&self, node: NodeId, lookups: u64) {
+        self.do_forget(node, lookups);
+    }
+
+    fn getattr(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+    ) -> Result<Attributes> {
+        self.do_getattr(node, fh)
+    }
+
+    fn statx(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        flags: u32,
+        mask: u32,
+    ) -> Result<Statx> {
+        self.do_statx(node, fh, flags, mask)
+    }
+
+    fn setattr(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: Option<FileHandle>,
+        set: &SetAttr,
+    ) -> Result<Attributes> {
+        self.do_setattr(cx, node, fh, set)
+    }
+
+    fn readlink(&self, _cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        self.do_readlink(node, out)
+    }
+
+    fn symlink(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        target: &CStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
+        self.do_symlink(cx, parent, name, target, creation)
+    }
+
+    fn mknod(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
+        self.do_mknod(cx, parent, name, creation)
+    }
+
+    fn mkdir(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        creation: &Creation<'_>,
+    ) -> Result<Entry> {
+        self.do_mkdir(cx, parent, name, creation)
+    }
+
+    fn unlink(&self, _cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<()> {
+        self.do_unlink(parent, name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn rmdir(&self, _cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<()> {
+        self.do_unlink(parent, name, UnlinkatFlags::RemoveDir)
+    }
+
+    fn rename(
+        &self,
+        cx: &Context<'_>,
+        from: (NodeId, &OsStr),
+        to: (NodeId, &OsStr),
+        flags: u32,
+    ) -> Result<()> {
+        self.do_rename(cx, from, to, flags)
+    }
+
+    fn link(&self, _cx: &Context<'_>, node: NodeId, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        self.do_link(node, parent, name)
+    }
+
+    fn open(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
+        self.do_open(node, flags, kill_suidgid)
+    }
+
+    fn create(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+        flags: u32,
+        creation: &Creation<'_>,
+    ) -> Result<(Entry, Opened)> {
+        self.do_create(cx, parent, name, flags, creation)
+    }
+
+    fn tmpfile(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        flags: u32,
+        creation: &Creation<'_>,
+    ) -> Result<(Entry, Opened)> {
+        self.do_tmpfile(cx, parent, flags, creation)
+    }
+
+    fn read(
+        &self,
+        _cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        read: &ReadRequest,
+    ) -> Result<Data> {
+        self.do_read(fh, read)
+    }
+
+    fn write(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        write: &WriteRequest,
+        payload: Payload<'_>,
+    ) -> Result<u32> {
+        self.do_write(cx, node, fh, write, payload)
+    }
+
+    fn flush(&self, cx: &Context<'_>, node: NodeId, fh: FileHandle, owner: u64) -> Result<()> {
+        self.do_flush(cx, node, fh, owner)
+    }
+
+    fn release(&self, _node: NodeId, fh: FileHandle, flock_owner: Option<u64>) {
+        self.do_release(fh, flock_owner);
+    }
+
+    fn fsync(&self, cx: &Context<'_>, _node: NodeId, fh: FileHandle, datasync: bool) -> Result<()> {
+        self.do_fsync(cx, fh, datasync)
+    }
+
+    fn opendir(&self, _cx: &Context<'_>, node: NodeId, flags: u32) -> Result<Opened> {
+        self.do_opendir(node, flags)
+    }
+
+    fn readdir(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        out: &mut DirentWriter<'_>,
+    ) -> Result<()> {
+        self.do_readdir(node, fh, offset, out)
+    }
+
+    fn readdirplus(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        out: &mut DirentPlusWriter<'_>,
+    ) -> Result<()> {
+        self.do_readdirplus(node, fh, offset, out)
+    }
+
+    fn releasedir(&self, _node: NodeId, fh: FileHandle) {
+        self.do_releasedir(fh);
+    }
+
+    fn fsyncdir(
+        &self,
+        cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        datasync: bool,
+    ) -> Result<()> {
+        self.do_fsyncdir(cx, fh, datasync)
+    }
+
+    fn syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {
+        self.do_syncfs(cx, node)
+    }
+
+    fn statfs(&self, _cx: &Context<'_>, node: NodeId) -> Result<fuse_kstatfs> {
+        self.do_statfs(node)
+    }
+
+    fn setxattr(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        kill_sgid: bool,
+    ) -> Result<()> {
+        self.do_setxattr(node, name, value, flags, kill_sgid)
+    }
+
+    fn getxattr(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        name: &CStr,
+        out: &mut [u8],
+    ) -> Result<usize> {
+        self.do_getxattr(node, name, out)
+    }
+
+    fn listxattr(&self, _cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        self.do_listxattr(node, out)
+    }
+
+    fn removexattr(&self, _cx: &Context<'_>, node: NodeId, name: &CStr) -> Result<()> {
+        self.do_removexattr(node, name)
+    }
+
+    fn getlk(
+        &self,
+        _cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<fuse_file_lock> {
+        self.do_getlk(node, fh, lock)
+    }
+
+    fn setlk(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        fh: FileHandle,
+        lock: &LockRequest,
+    ) -> Result<()> {
+        self.do_setlk(cx, node, fh, lock)
+    }
+
+    fn fallocate(
+        &self,
+        cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: u32,
+    ) -> Result<()> {
+        self.do_fallocate(cx, fh, offset, len, mode)
+    }
+
+    fn lseek(
+        &self,
+        _cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        offset: u64,
+        whence: u32,
+    ) -> Result<u64> {
+        self.do_lseek(fh, offset, whence)
+    }
+
+    fn copy_file_range(&self, cx: &Context<'_>, copy: &CopyRequest) -> Result<u64> {
+        self.do_copy_file_range(cx, copy)
+    }
+
+    fn ioctl(
+        &self,
+        _cx: &Context<'_>,
+        _node: NodeId,
+        fh: FileHandle,
+        ioctl: &IoctlRequest<'_>,
+        out: &mut [u8],
+    ) -> Result<(i32, usize)> {
+        self.do_ioctl(fh, ioctl, out)
+    }
+}

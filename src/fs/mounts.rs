@@ -1,0 +1,140 @@
+//! The host's mounts that inodes are on.
+//!
+//! A [`Mount`] is held by the inodes on it and by nothing else: when the kernel has forgotten the last of them its descriptor is
+//! closed, and the host can unmount the file system.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+
+use nix::sys::statfs::fstatfs;
+use parking_lot::RwLock;
+
+use crate::sys::handle::Handle;
+use crate::sys::stat::Stat;
+
+/// What kind of file system a mount shows, as far as it matters for caching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// Files that stay as they are until somebody changes them on this machine.
+    Local,
+    /// Contents are made up when they are read, sizes mean nothing: never cached.
+    Pseudo,
+    /// Others change it without us knowing; calls may block for long, and the other side looks at our ids.
+    Remote,
+}
+
+impl Nature {
+    /// By the `f_type` of statfs(2).
+    fn of(magic: i64) -> Nature {
+        match magic {
+            // proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, configfs, bpf, selinuxfs, smackfs,
+            // efivarfs, devpts, binfmt_misc, pstore, mqueue, nsfs, resctrl, rdtgroup, fusectl, openprom, autofs
+            0x9fa0 | 0x6265_6572 | 0x0027_e0eb | 0x6367_7270 | 0x6462_6720 | 0x7472_6163
+            | 0x7363_6673 | 0x6265_6570 | 0xcafe_4a11 | 0xf97c_ff8c | 0x4341_5d53 | 0xde5e_81e4
+            | 0x1cd1 | 0x4249_4e4d | 0x6165_676c | 0x1980_0202 | 0x6e73_6673 | 0x0765_5821
+            | 0x6573_5543 | 0x9fa1 | 0x0187 => Nature::Pseudo,
+            // nfs, cifs, smb2, smb, fuse, 9p, ceph, afs, coda, ncp, gfs2, ocfs2, lustre
+            0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b | 0x6573_5546 | 0x0102_1997
+            | 0x00c3_6400 | 0x5346_414f | 0x6b41_4653 | 0x7375_7245 | 0x564c | 0x0116_1970
+            | 0x7461_636f | 0x0bd0_0bd0 => Nature::Remote,
+            _ => Nature::Local,
+        }
+    }
+}
+
+/// One mount of the host.
+#[derive(Debug)]
+pub struct Mount {
+    /// How its contents behave.
+    pub nature: Nature,
+    /// What file handles are opened with; none if they cannot be opened.
+    anchor: OnceLock<Option<OwnedFd>>,
+}
+
+impl Mount {
+    /// Opens the inode that `handle` names again, with the `O_*` flags `flags`.
+    ///
+    /// # Errors
+    /// `ESTALE` if it is gone; `EOPNOTSUPP` if handles cannot be opened here.
+    pub fn open(&self, handle: &Handle, flags: i32) -> io::Result<OwnedFd> {
+        match self.anchor.get() {
+            Some(Some(anchor)) => handle.open(anchor, flags),
+            _ => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        }
+    }
+
+    /// Whether inodes can be found again by their handle.
+    pub fn has_handles(&self) -> bool {
+        matches!(self.anchor.get(), Some(Some(_)))
+    }
+
+    /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened
+    /// without side effects; the next one does it then.
+    fn probe(
+        &self,
+        fd: &OwnedFd,
+        stat: &Stat,
+        reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
+    ) {
+        if self.anchor.get().is_some() {
+            return;
+        }
+        let flags = match stat.kind() {
+            libc::S_IFDIR => libc::O_RDONLY | libc::O_DIRECTORY,
+            libc::S_IFREG if self.nature == Nature::Local => libc::O_RDONLY | libc::O_NONBLOCK,
+            _ => return,
+        };
+        let anchor = || {
+            let handle = Handle::of(fd).ok()?;
+            let anchor = reopen(fd, flags).ok()?;
+            handle.open(&anchor, libc::O_PATH | libc::O_NOFOLLOW).ok()?;
+            Some(anchor)
+        };
+        let anchor = if self.nature == Nature::Local {
+            anchor()
+        } else {
+            None
+        };
+        let _ = self.anchor.set(anchor);
+    }
+}
+
+/// The mounts that inodes are on, by mount id.
+#[derive(Default)]
+pub struct Mounts(RwLock<HashMap<u64, Weak<Mount>>>);
+
+impl Mounts {
+    /// The mount of the inode behind `fd`. `reopen` opens an `O_PATH` descriptor for real.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub fn of(
+        &self,
+        fd: &OwnedFd,
+        stat: &Stat,
+        reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
+    ) -> io::Result<Arc<Mount>> {
+        let known = self.0.read().get(&stat.mount()).and_then(Weak::upgrade);
+        let mount = match known {
+            Some(mount) => mount,
+            None => {
+                let nature = Nature::of(fstatfs(fd.as_fd())?.filesystem_type().0 as i64);
+                let mut mounts = self.0.write();
+                mounts.retain(|_, mount| mount.strong_count() > 0);
+                let known = mounts.get(&stat.mount()).and_then(Weak::upgrade);
+                known.unwrap_or_else(|| {
+                    let mount = Arc::new(Mount {
+                        nature,
+                        anchor: OnceLock::new(),
+                    });
+                    mounts.insert(stat.mount(), Arc::downgrade(&mount));
+                    mount
+                })
+            }
+        };
+        mount.probe(fd, stat, reopen);
+        Ok(mount)
+    }
+}

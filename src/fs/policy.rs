@@ -1,0 +1,112 @@
+//! What the user of the file system decides: which tree, who may write, how ids look, how long the kernel may cache.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::idmap::IdMap;
+
+/// Whether the view can be changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// As far as the permissions of the files go.
+    #[default]
+    ReadWrite,
+    /// Not at all: everything that would write answers `EROFS`, and access times stay as they are.
+    ReadOnly,
+}
+
+/// How long the kernel may use names and attributes without asking again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// For this long; 0 on pseudo and network file systems. A change made behind the mount's back is seen after it.
+    Ttl(Duration),
+    /// Not at all: every look at a name or an attribute is a request, every open drops the cached data.
+    Strict,
+}
+
+impl Default for CachePolicy {
+    fn default() -> CachePolicy {
+        CachePolicy::Ttl(Duration::from_secs(1))
+    }
+}
+
+/// What a synthetic path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyntheticKind {
+    /// An empty directory.
+    Directory,
+    /// An empty regular file.
+    File,
+}
+
+/// A path that exists in the view whatever the host has there, to be mounted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synthetic {
+    /// Absolute path in the view.
+    pub path: PathBuf,
+    /// What is there.
+    pub kind: SyntheticKind,
+}
+
+/// How to serve a directory tree.
+#[derive(Debug)]
+pub struct Options {
+    /// The root of the tree: an `O_PATH | O_DIRECTORY` descriptor.
+    pub root: OwnedFd,
+    /// Whether it can be changed.
+    pub access: Access,
+    /// How ids are presented.
+    pub id_map: IdMap,
+    /// Paths that exist whatever the host has there.
+    pub synthetic: Vec<Synthetic>,
+    /// How long the kernel may cache.
+    pub cache: CachePolicy,
+    /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. It has to
+    /// leave room for open files.
+    pub descriptor_budget: Option<usize>,
+}
+
+impl Options {
+    /// Everything below `root`, unchanged and writable.
+    #[must_use]
+    pub fn new(root: OwnedFd) -> Options {
+        Options {
+            root,
+            access: Access::default(),
+            id_map: IdMap::IDENTITY,
+            synthetic: Vec::new(),
+            cache: CachePolicy::default(),
+            descriptor_budget: None,
+        }
+    }
+}
+
+/// Why a tree cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The root cannot be looked at.
+    #[error("cannot look at the root of the tree to serve")]
+    Root(#[source] io::Error),
+    /// The root is something else than a directory.
+    #[error("the root of the tree to serve is not a directory")]
+    NotADirectory,
+    /// `/proc` is needed to reopen files.
+    #[error("cannot open /proc/self/fd, which is needed to reopen files")]
+    Proc(#[source] io::Error),
+    /// The path of a synthetic entry is not absolute, has `..` in it, or is the root.
+    #[error("{} cannot be a synthetic path", .0.display())]
+    SyntheticPath(PathBuf),
+    /// A synthetic path below a synthetic file.
+    #[error("{} is below a synthetic file", .0.display())]
+    BelowFile(PathBuf),
+    /// The parent of a synthetic path cannot be looked at.
+    #[error("cannot look at the parent of the synthetic path {}", path.display())]
+    SyntheticParent {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}

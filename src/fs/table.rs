@@ -1,0 +1,209 @@
+//! Node ids to inodes, and back from what statx(2) says.
+//!
+//! Sharded by key, one lock per shard over both directions: a lookup is counted, and a forgotten inode removed, in one critical
+//! section, so the kernel can never be handed a node id that is just going away. A node id is a slot and the
+//! generation of the slot; an id that was forgotten is refused, it does not name somebody else.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::inode::{Inode, Key};
+use crate::engine::NodeId;
+
+const SHARD_BITS: u32 = 6;
+const INDEX_BITS: u32 = 30;
+const GENERATION_BITS: u32 = 27;
+
+/// Set in node ids of synthetic inodes, which are not in the table.
+pub const SYNTHETIC: u64 = 1 << 63;
+
+const _: () = assert!(SHARD_BITS + INDEX_BITS + GENERATION_BITS == 63);
+
+/// The inodes the kernel knows.
+pub struct Table {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Shard {
+    keys: HashMap<Key, u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    lookups: u64,
+    inode: Option<Arc<Inode>>,
+}
+
+/// Where a node id leads.
+struct Address {
+    shard: usize,
+    index: u32,
+    generation: u32,
+}
+
+impl Address {
+    fn of(node: NodeId) -> Address {
+        Address {
+            shard: (node.0 & ((1 << SHARD_BITS) - 1)) as usize,
+            index: (node.0 >> SHARD_BITS & ((1 << INDEX_BITS) - 1)) as u32,
+            generation: (node.0 >> (SHARD_BITS + INDEX_BITS)) as u32,
+        }
+    }
+
+    fn node(&self) -> NodeId {
+        NodeId(
+            self.shard as u64
+                | u64::from(self.index) << SHARD_BITS
+                | u64::from(self.generation) << (SHARD_BITS + INDEX_BITS),
+        )
+    }
+}
+
+impl Shard {
+    fn slot(&mut self, address: &Address) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(address.index as usize)?;
+        (slot.generation == address.generation && slot.inode.is_some()).then_some(slot)
+    }
+
+    fn by_key(&mut self, key: &Key) -> Option<&mut Slot> {
+        let index = *self.keys.get(key)?;
+        self.slots.get_mut(index as usize)
+    }
+}
+
+impl Table {
+    /// Knows nothing yet.
+    pub fn new() -> Table {
+        let shards = (0..1 << SHARD_BITS)
+            .map(|_| Mutex::new(Shard::default()))
+            .collect();
+        Table {
+            shards,
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn shard_of(&self, key: &Key) -> usize {
+        self.hasher.hash_one(key) as usize & ((1 << SHARD_BITS) - 1)
+    }
+
+    /// The inode of `node`.
+    pub fn get(&self, node: NodeId) -> Option<Arc<Inode>> {
+        let address = Address::of(node);
+        self.shards[address.shard]
+            .lock()
+            .slot(&address)?
+            .inode
+            .clone()
+    }
+
+    /// The inode of `key`, without counting a lookup.
+    pub fn peek(&self, key: &Key) -> Option<Arc<Inode>> {
+        self.shards[self.shard_of(key)]
+            .lock()
+            .by_key(key)?
+            .inode
+            .clone()
+    }
+
+    /// Counts a lookup of the inode of `key` if `same` says that it is the one.
+    pub fn acquire(&self, key: &Key, same: impl FnOnce(&Inode) -> bool) -> Option<Arc<Inode>> {
+        let mut shard = self.shards[self.shard_of(key)].lock();
+        let slot = shard.by_key(key)?;
+        let inode = slot.inode.as_ref().filter(|inode| same(inode))?.clone();
+        slot.lookups += 1;
+        Some(inode)
+    }
+
+    /// Counts a lookup of `node`; false if it was forgotten in the meantime.
+    pub fn retain(&self, node: NodeId) -> bool {
+        let address = Address::of(node);
+        let mut shard = self.shards[address.shard].lock();
+        let slot = shard.slot(&address);
+        slot.map(|slot| slot.lookups += 1).is_some()
+    }
+
+    /// Adds the inode that `make` makes for the node id it is given, with one lookup, in place of `expected`, which
+    /// has the same key but is another inode.
+    ///
+    /// # Errors
+    /// Gives `make` back if somebody else has added an inode of this key since `expected` was looked at.
+    pub fn insert<F: FnOnce(NodeId) -> Inode>(
+        &self,
+        key: &Key,
+        expected: Option<NodeId>,
+        make: F,
+    ) -> Result<Arc<Inode>, F> {
+        let index = self.shard_of(key);
+        let mut guard = self.shards[index].lock();
+        let shard = &mut *guard;
+        let present = shard
+            .by_key(key)
+            .and_then(|slot| slot.inode.as_ref())
+            .map(|inode| inode.node);
+        if present.is_some() && present != expected {
+            return Err(make);
+        }
+        let slot = shard.free.pop().unwrap_or_else(|| {
+            shard.slots.push(Slot {
+                generation: 1,
+                lookups: 0,
+                inode: None,
+            });
+            (shard.slots.len() - 1) as u32
+        });
+        let address = Address {
+            shard: index,
+            index: slot,
+            generation: shard.slots[slot as usize].generation,
+        };
+        let inode = Arc::new(make(address.node()));
+        shard.keys.insert(*key, slot);
+        shard.slots[slot as usize].lookups = 1;
+        shard.slots[slot as usize].inode = Some(Arc::clone(&inode));
+        Ok(inode)
+    }
+
+    /// Takes back `lookups` lookups of `node`; gives back the inode if these were the last.
+    pub fn forget(&self, node: NodeId, lookups: u64) -> Option<Arc<Inode>> {
+        let address = Address::of(node);
+        let mut guard = self.shards[address.shard].lock();
+        let shard = &mut *guard;
+        let slot = shard.slot(&address)?;
+        slot.lookups = slot.lookups.saturating_sub(lookups);
+        if slot.lookups > 0 {
+            return None;
+        }
+        let inode = slot.inode.take()?;
+        slot.generation = (slot.generation + 1) & ((1 << GENERATION_BITS) - 1);
+        // Generation 0 would make node ids 0 and 1, which mean something else.
+        slot.generation = slot.generation.max(1);
+        if shard.keys.get(&inode.key) == Some(&address.index) {
+            shard.keys.remove(&inode.key);
+        }
+        shard.free.push(address.index);
+        if shard.free.len() == shard.slots.len() && shard.slots.len() > 4096 {
+            // Generations must go on, so the slots stay; the map gives its memory back.
+            shard.keys.shrink_to_fit();
+        }
+        Some(inode)
+    }
+
+    /// Number of inodes.
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.lock();
+                shard.slots.len() - shard.free.len()
+            })
+            .sum()
+    }
+}

@@ -1,0 +1,79 @@
+//! GETXATTR, SETXATTR, LISTXATTR, REMOVEXATTR.
+//!
+//! A host file system without ACLs answers `EOPNOTSUPP` for them; to a kernel that was promised ACLs this would mean
+//! that permissions cannot be checked, so it is told that there is none (`ENODATA`).
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use super::PassthroughFs;
+use super::acl;
+use super::creds::{SuidBits, changing};
+use super::lookup::Node;
+use crate::engine::{Errno, NodeId, Result};
+use crate::sys::{file, stat, xattr};
+
+impl PassthroughFs {
+    pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
+        let Node::Host(inode) = self.node(node)? else {
+            return Err(Errno::ENODATA);
+        };
+        let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
+        let is_acl = acl::is_acl(name);
+        match xattr::get(proc, fd.as_fd(), name, out).map_err(Errno::from) {
+            Err(Errno::EOPNOTSUPP) if is_acl => Err(Errno::ENODATA),
+            Ok(len) if is_acl && !out.is_empty() => {
+                acl::present(&mut out[..len], &self.id_map)?;
+                Ok(len)
+            }
+            result => result,
+        }
+    }
+
+    pub(super) fn do_setxattr(
+        &self,
+        node: NodeId,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        kill_sgid: bool,
+    ) -> Result<()> {
+        let inode = self.host_to_change(node)?;
+        let (proc, fd) = (self.descriptors.proc(), self.fd(&inode)?);
+        changing(SuidBits::Keep)?;
+        if !acl::is_acl(name) {
+            return Ok(xattr::set(proc, fd.as_fd(), name, value, flags)?);
+        }
+        let mut value = value.to_vec();
+        acl::to_host(&mut value, &self.id_map)?;
+        xattr::set(proc, fd.as_fd(), name, &value, flags)?;
+        if kill_sgid {
+            // The host would go by the groups of this thread, which are not the caller's.
+            let mode = stat::of(&*fd)?.mode();
+            if mode & libc::S_ISGID != 0 {
+                file::change_mode(fd.as_fd(), mode & 0o7777 & !libc::S_ISGID)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn do_listxattr(&self, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        let Node::Host(inode) = self.node(node)? else {
+            return Ok(0);
+        };
+        Ok(xattr::list(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            out,
+        )?)
+    }
+
+    pub(super) fn do_removexattr(&self, node: NodeId, name: &CStr) -> Result<()> {
+        let inode = self.host_to_change(node)?;
+        Ok(xattr::remove(
+            self.descriptors.proc(),
+            self.fd(&inode)?.as_fd(),
+            name,
+        )?)
+    }
+}

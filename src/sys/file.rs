@@ -1,0 +1,179 @@
+//! Calls on files and directories that no library wraps, or only with a copy or an allocation.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Turns the result of a system call into a length.
+fn length(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Turns the result of a system call into nothing.
+fn unit(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads the target of the symbolic link `link` (an `O_PATH` descriptor of it) into `out`; returns its length, cut off at that
+/// of `out`.
+///
+/// # Errors
+/// Those of readlinkat(2).
+pub fn read_link(link: &impl AsFd, out: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the path is NUL-terminated, the pointer and the length are those of `out`.
+    length(unsafe {
+        libc::readlinkat(
+            link.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            out.as_mut_ptr().cast(),
+            out.len(),
+        )
+    })
+}
+
+/// Reads raw directory records (`struct linux_dirent64`) into `out`; returns their length, 0 at the end.
+///
+/// # Errors
+/// Those of getdents64(2).
+pub fn read_dir(dir: &impl AsFd, out: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of `out`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            dir.as_fd().as_raw_fd(),
+            out.as_mut_ptr(),
+            out.len(),
+        )
+    };
+    length(result as isize)
+}
+
+/// Sets the permission bits of the inode behind `fd`, which may be an `O_PATH` descriptor.
+///
+/// # Errors
+/// `ENOSYS` before Linux 6.6; those of fchmodat2(2).
+pub fn change_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    const SYS_FCHMODAT2: libc::c_long = 452;
+    static MISSING: AtomicBool = AtomicBool::new(false);
+    if MISSING.load(Ordering::Relaxed) {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            SYS_FCHMODAT2,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            mode,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    let result = unit(result as libc::c_int);
+    if matches!(&result, Err(error) if error.raw_os_error() == Some(libc::ENOSYS)) {
+        MISSING.store(true, Ordering::Relaxed);
+    }
+    result
+}
+
+/// Sets access and modification time of the inode behind `fd`, which may be an `O_PATH` descriptor. Nanoseconds may be
+/// `UTIME_NOW` and `UTIME_OMIT`.
+///
+/// # Errors
+/// Those of utimensat(2).
+pub fn change_times(fd: BorrowedFd<'_>, times: &[libc::timespec; 2]) -> io::Result<()> {
+    // SAFETY: the path is NUL-terminated, `times` are two `struct timespec`; both outlive the call.
+    unit(unsafe {
+        libc::utimensat(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            times.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    })
+}
+
+/// Moves up to `len` bytes from `pipe` to `file` at `offset`.
+///
+/// # Errors
+/// Those of splice(2), `EINVAL` for a file with `O_APPEND`.
+pub fn splice_to(
+    pipe: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    mut offset: i64,
+    len: usize,
+) -> io::Result<usize> {
+    // SAFETY: the offset outlives the call, the other offset is null as it must be for a pipe.
+    length(unsafe {
+        libc::splice(
+            pipe.as_raw_fd(),
+            std::ptr::null_mut(),
+            file.as_raw_fd(),
+            &raw mut offset,
+            len,
+            0,
+        )
+    })
+}
+
+/// Writes `bytes` to `file` at `offset` although it was opened with `O_APPEND`.
+///
+/// # Errors
+/// `EOPNOTSUPP` before Linux 6.9; those of pwritev2(2).
+pub fn write_at_despite_append(
+    file: BorrowedFd<'_>,
+    bytes: &[u8],
+    offset: i64,
+) -> io::Result<usize> {
+    let vector = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: one vector is passed, it names `bytes` with its length, and the call only reads from there.
+    length(unsafe {
+        libc::pwritev2(
+            file.as_raw_fd(),
+            &raw const vector,
+            1,
+            offset,
+            libc::RWF_NOAPPEND,
+        )
+    })
+}
+
+/// Takes or gives up a lock of flock(2); `operation` is `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` or without.
+///
+/// # Errors
+/// Those of flock(2).
+pub fn flock(file: BorrowedFd<'_>, operation: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    unit(unsafe { libc::flock(file.as_raw_fd(), operation) })
+}
+
+/// Runs the ioctl `command`, whose argument is the `_IOC_SIZE` bytes the command number tells, in place in `argument`.
+///
+/// # Errors
+/// `EINVAL` if `argument` is too small for the command; those of ioctl(2).
+pub fn ioctl(file: BorrowedFd<'_>, command: u32, argument: &mut [u64]) -> io::Result<i32> {
+    let size = (command >> 16 & 0x3fff) as usize;
+    if size > size_of_val(argument) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the argument has room for the size the command announces, is aligned for 64-bit fields and outlives
+    // the call.
+    let result = unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            libc::c_ulong::from(command),
+            argument.as_mut_ptr(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

@@ -1,0 +1,387 @@
+//! The engine against the live kernel, with a file system that is not the one of the product.
+#![allow(missing_docs, reason = "a test")]
+
+mod memory;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cntr::engine::mount::{DetachedMount, MountOptions};
+use cntr::engine::{Config, Monitor, Session};
+use libtest_mimic::{Arguments, Failed, Trial};
+use memory::{MemoryFs, STUCK};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A hang is a failure after this long.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        // Mounts of a test that is killed go away with this namespace.
+        unshare(CloneFlags::CLONE_NEWNS).expect("a private mount namespace");
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+        .expect("private propagation");
+    } else {
+        eprintln!("skipped: tests of the engine need root to mount");
+    }
+    let tests: &[(&str, fn() -> Result<(), Failed>)] = &[
+        ("files_can_be_used", files_can_be_used),
+        ("a_panic_is_an_io_error", a_panic_is_an_io_error),
+        (
+            "blocked_requests_delay_nobody",
+            blocked_requests_delay_nobody,
+        ),
+        ("stuck_requests_delay_nobody", stuck_requests_delay_nobody),
+        (
+            "a_waiting_request_is_interrupted",
+            a_waiting_request_is_interrupted,
+        ),
+        ("a_stuck_request_is_given_up", a_stuck_request_is_given_up),
+        ("umount_ends_the_session", umount_ends_the_session),
+        ("stop_under_load", stop_under_load),
+        (
+            "what_is_handed_out_comes_back",
+            what_is_handed_out_comes_back,
+        ),
+        ("measurements_count_requests", measurements_count_requests),
+    ];
+    let trials = tests
+        .iter()
+        .map(|(name, test)| Trial::test(*name, *test).with_ignored_flag(!root))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A mounted [`MemoryFs`].
+struct Mounted {
+    fs: Arc<MemoryFs>,
+    session: Option<Session>,
+    dir: tempfile::TempDir,
+}
+
+impl Mounted {
+    fn new(names: &[&str]) -> Mounted {
+        let fs = Arc::new(MemoryFs::new(names));
+        let detached = DetachedMount::new(&MountOptions::default()).expect("a FUSE mount");
+        let dir = tempfile::tempdir().expect("a mount point");
+        let session = Session::start(
+            Arc::clone(&fs),
+            detached.device.try_clone().unwrap(),
+            &Config::default(),
+        )
+        .expect("a session");
+        DetachedMount::attach_at(detached.mount.as_fd(), dir.path()).expect("attached");
+        Mounted {
+            fs,
+            session: Some(session),
+            dir,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn monitor(&self) -> Monitor {
+        self.session.as_ref().expect("it runs").monitor()
+    }
+
+    /// Unmounts and waits for the end of the session.
+    fn end(&mut self) {
+        if let Some(session) = self.session.take() {
+            let _ = umount2(self.dir.path(), MntFlags::MNT_DETACH);
+            session.join().expect("an orderly end");
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.fs.release_all();
+        self.end();
+    }
+}
+
+/// Waits until `condition` holds.
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn cat(path: &Path) -> Child {
+    Command::new("cat")
+        .arg(path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("cat")
+}
+
+fn interrupt(child: &Child) {
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("a signal to a child");
+}
+
+fn wait_for_end(child: &mut Child) -> Duration {
+    let start = Instant::now();
+    wait_until("a signalled process ends", || {
+        child.try_wait().expect("a child").is_some()
+    });
+    start.elapsed()
+}
+
+fn files_can_be_used() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["a"]);
+    let data: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(mounted.path("b"), &data)?;
+    assert_eq!(fs::read(mounted.path("b"))?, data);
+    let mut names: Vec<_> = fs::read_dir(mounted.dir.path())?
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["a", "b"]);
+    fs::remove_file(mounted.path("a"))?;
+    assert_eq!(
+        fs::metadata(mounted.path("a")).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    // What a file system does not implement is refused, not faked.
+    assert_eq!(
+        fs::create_dir(mounted.path("d"))
+            .unwrap_err()
+            .raw_os_error(),
+        Some(libc::ENOSYS)
+    );
+    Ok(())
+}
+
+fn a_panic_is_an_io_error() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["panic", "a"]);
+    for _ in 0..20 {
+        assert_eq!(
+            fs::read(mounted.path("panic")).unwrap_err().raw_os_error(),
+            Some(libc::EIO)
+        );
+    }
+    fs::write(mounted.path("a"), "still served")?;
+    Ok(())
+}
+
+/// Uses the file system while others are blocked; no use may wait for them.
+fn use_while_blocked(mounted: &Mounted) -> Result<(), Failed> {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        let start = Instant::now();
+        fs::metadata(mounted.path("a"))?;
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < STUCK / 3, "a request waited {slowest:?}");
+    Ok(())
+}
+
+fn blocked_requests_delay_nobody() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["wait", "a"]);
+    let mut readers: Vec<Child> = (0..40).map(|_| cat(&mounted.path("wait"))).collect();
+    wait_until("all readers wait", || {
+        mounted.fs.waiting.load(Ordering::SeqCst) == 40
+    });
+    use_while_blocked(&mounted)?;
+    assert!(
+        readers
+            .iter_mut()
+            .all(|reader| reader.try_wait().unwrap().is_none())
+    );
+    mounted.fs.release_all();
+    wait_until("all readers go on", || {
+        mounted.fs.waiting.load(Ordering::SeqCst) == 0
+    });
+    for reader in &mut readers {
+        // They would read the same bytes for ever.
+        reader.kill()?;
+        wait_for_end(reader);
+    }
+    Ok(())
+}
+
+fn stuck_requests_delay_nobody() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["stuck", "a"]);
+    let start = Instant::now();
+    let readers: Vec<Child> = (0..8).map(|_| cat(&mounted.path("stuck"))).collect();
+    wait_until("the readers occupy threads", || {
+        mounted.monitor().threads() >= 8
+    });
+    use_while_blocked(&mounted)?;
+    assert!(
+        start.elapsed() < STUCK,
+        "the check took longer than the requests were stuck"
+    );
+    for mut reader in readers {
+        reader.kill()?;
+        wait_for_end(&mut reader);
+    }
+    Ok(())
+}
+
+fn a_waiting_request_is_interrupted() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["wait"]);
+    let mut reader = cat(&mounted.path("wait"));
+    wait_until("the reader waits", || {
+        mounted.fs.waiting.load(Ordering::SeqCst) == 1
+    });
+    interrupt(&reader);
+    wait_for_end(&mut reader);
+    wait_until("the request ends", || {
+        mounted.fs.waiting.load(Ordering::SeqCst) == 0
+    });
+    Ok(())
+}
+
+fn a_stuck_request_is_given_up() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["stuck", "a"]);
+    let start = Instant::now();
+    let mut reader = cat(&mounted.path("stuck"));
+    wait_until("the read is in service", || {
+        let state = fs::read_to_string(format!("/proc/{}/stat", reader.id())).unwrap_or_default();
+        state.contains("(cat) D") || state.contains("(cat) S")
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    interrupt(&reader);
+    wait_for_end(&mut reader);
+    assert!(
+        start.elapsed() < STUCK,
+        "the reader was let go only after {:?}",
+        start.elapsed()
+    );
+    fs::write(mounted.path("a"), "still served")?;
+    Ok(())
+}
+
+fn umount_ends_the_session() -> Result<(), Failed> {
+    let mut mounted = Mounted::new(&["a"]);
+    fs::write(mounted.path("a"), "x")?;
+    let monitor = mounted.monitor();
+    mounted.end();
+    assert_eq!(monitor.threads(), 0);
+    assert!(mounted.fs.destroyed.load(Ordering::SeqCst));
+    Ok(())
+}
+
+fn stop_under_load() -> Result<(), Failed> {
+    let mut mounted = Mounted::new(&["a"]);
+    let path = mounted.path("a");
+    let users: Vec<_> = (0..8)
+        .map(|n| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                // Ends with an error when the server is gone.
+                loop {
+                    let used = if n % 2 == 0 {
+                        fs::metadata(&path).map(drop)
+                    } else {
+                        fs::write(path.with_file_name(format!("f{n}")), [n; 4000])
+                    };
+                    if let Err(error) = used {
+                        return error.raw_os_error();
+                    }
+                }
+            })
+        })
+        .collect();
+    wait_until("some load", || {
+        mounted
+            .monitor()
+            .operations()
+            .iter()
+            .map(|o| o.requests)
+            .sum::<u64>()
+            > 5000
+    });
+    let session = mounted.session.take().expect("it runs");
+    let monitor = session.monitor();
+    session.stopper().stop();
+    session.join()?;
+    drop(monitor);
+    for user in users {
+        let errno = user.join().expect("no panic");
+        assert!(
+            [
+                Some(libc::ENOTCONN),
+                Some(libc::ECONNABORTED),
+                Some(libc::EINTR),
+                Some(libc::ENODEV)
+            ]
+            .contains(&errno),
+            "{errno:?}"
+        );
+    }
+    umount2(mounted.dir.path(), MntFlags::MNT_DETACH)?;
+    Ok(())
+}
+
+fn what_is_handed_out_comes_back() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["a", "stuck"]);
+    for n in 0..200 {
+        fs::write(mounted.path(&format!("f{n}")), "x")?;
+        fs::remove_file(mounted.path(&format!("f{n}")))?;
+    }
+    // Opens and lookups whose callers are killed meanwhile must be taken back, too.
+    for _ in 0..20 {
+        let mut reader = cat(&mounted.path("a"));
+        reader.kill()?;
+        wait_for_end(&mut reader);
+    }
+    wait_until("all opens are released", || {
+        mounted.fs.opens.load(Ordering::SeqCst) == 0
+    });
+    fs::write("/proc/sys/vm/drop_caches", "2")?;
+    wait_until(
+        "all lookups but those of cached names are forgotten",
+        || mounted.fs.lookups.load(Ordering::SeqCst) <= 2,
+    );
+    Ok(())
+}
+
+fn measurements_count_requests() -> Result<(), Failed> {
+    let mounted = Mounted::new(&["a"]);
+    let data = vec![1; 100_000];
+    fs::write(mounted.path("a"), &data)?;
+    assert_eq!(fs::read(mounted.path("a"))?.len(), data.len());
+    let _ = fs::metadata(mounted.path("missing"));
+    // A request is recorded after it was answered.
+    let of = |name: &str| {
+        mounted
+            .monitor()
+            .operations()
+            .into_iter()
+            .find(|o| o.operation == name)
+    };
+    let bytes = |name: &str| of(name).map_or(0, |o| o.bytes);
+    wait_until("bytes are counted", || {
+        bytes("WRITE") == data.len() as u64 && bytes("READ") == data.len() as u64
+    });
+    wait_until("errors are counted", || {
+        of("LOOKUP").is_some_and(|o| o.errors >= 1)
+    });
+    let lookup = of("LOOKUP").ok_or("no LOOKUP")?;
+    assert!(lookup.p50_ns > 0 && lookup.max_ns >= lookup.p50_ns);
+    Ok(())
+}
