@@ -61,9 +61,9 @@ impl Server {
             Peer::Cntr => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_cntr"));
                 command.arg("mount").arg(source).arg(point);
-                if !setup.options.is_empty() {
-                    command.arg("-o").arg(setup.options.join(","));
-                }
+                // Tests act as several users.
+                let options = [&["allow_other".to_owned()], setup.options.as_slice()].concat();
+                command.arg("-o").arg(options.join(","));
                 command
             }
             Peer::Bindfs => {
