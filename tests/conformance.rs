@@ -43,21 +43,33 @@ const LIMIT: Duration = Duration::from_secs(900);
 fn main() -> ExitCode {
     let mut suite = Suite::new("conformance");
     for kind in [Kind::Ext4, Kind::Xfs] {
-        suite.long_test(format!("pjdfstest_{kind}"), LIMIT, move || pjdfstest(kind, &[]));
+        suite.long_test(format!("pjdfstest_{kind}"), LIMIT, move || {
+            pjdfstest(kind, &[])
+        });
     }
-    suite.long_test("pjdfstest_strict", LIMIT, || pjdfstest(Kind::Ext4, &["cache=strict"]));
+    suite.long_test("pjdfstest_strict", LIMIT, || {
+        pjdfstest(Kind::Ext4, &["cache=strict"])
+    });
     for kind in [Kind::Ext4, Kind::Xfs, Kind::Tmpfs] {
-        suite.long_test(format!("fsx_{kind}"), LIMIT, move || fsx(kind, &PLAIN, &[1, 2, 3], false));
-        suite.long_test(format!("fsx_all_operations_{kind}"), LIMIT, move || fsx(kind, &ALL, &[4, 5], false));
+        suite.long_test(format!("fsx_{kind}"), LIMIT, move || {
+            fsx(kind, &PLAIN, &[1, 2, 3], false)
+        });
+        suite.long_test(format!("fsx_all_operations_{kind}"), LIMIT, move || {
+            fsx(kind, &ALL, &[4, 5], false)
+        });
     }
-    suite.long_test("fsx_while_the_host_writes", LIMIT, || fsx(Kind::Ext4, &ALL, &[6, 7], true));
+    suite.long_test("fsx_while_the_host_writes", LIMIT, || {
+        fsx(Kind::Ext4, &ALL, &[6, 7], true)
+    });
     suite.run()
 }
 
 /// The installed program; installs it first if need be.
 fn install((name, version): (&str, &str)) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("conformance");
     let program = root.join("bin").join(name);
     if program.exists() {
@@ -65,12 +77,25 @@ fn install((name, version): (&str, &str)) -> Result<PathBuf> {
     }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["install", "--locked", "--version", &format!("={version}"), "--root"]).arg(&root).arg(name);
+    command
+        .args([
+            "install",
+            "--locked",
+            "--version",
+            &format!("={version}"),
+            "--root",
+        ])
+        .arg(&root)
+        .arg(name);
     match tool::run(&mut command) {
         Ok(_) => Ok(program),
         Err(error) => {
             let reason = format!("{error:#}");
-            Err(Skip::new(format!("{name} cannot be installed: {}", reason.lines().last().unwrap_or_default())).into())
+            Err(Skip::new(format!(
+                "{name} cannot be installed: {}",
+                reason.lines().last().unwrap_or_default()
+            ))
+            .into())
         }
     }
 }
@@ -87,7 +112,9 @@ fn pjdfstest(kind: Kind, options: &[&str]) -> Result<()> {
     for (name, expected) in &expected {
         let got = got.get(name).map_or("missing", String::as_str);
         match EXPECTED_FAILURES.iter().find(|(known, _)| known == name) {
-            Some((_, reason)) if got == "ok" => problems.push(format!("{name} passes, though expected to fail: {reason}")),
+            Some((_, reason)) if got == "ok" => {
+                problems.push(format!("{name} passes, though expected to fail: {reason}"))
+            }
             Some(_) => {}
             None if got != expected => problems.push(format!("{name}: {got}, natively {expected}")),
             None => {}
@@ -96,13 +123,24 @@ fn pjdfstest(kind: Kind, options: &[&str]) -> Result<()> {
     problems.extend(
         expected
             .iter()
-            .filter(|(name, outcome)| outcome.as_str() != if expected_skip(kind, name) { "skipped" } else { "ok" })
+            .filter(|(name, outcome)| {
+                outcome.as_str()
+                    != if expected_skip(kind, name) {
+                        "skipped"
+                    } else {
+                        "ok"
+                    }
+            })
             .map(|(name, outcome)| format!("natively {name}: {outcome}")),
     );
     if expected.len() != CASES {
         problems.push(format!("{} cases instead of {CASES}", expected.len()));
     }
-    if problems.is_empty() { mount.close() } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() {
+        mount.close()
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
 }
 
 fn run_pjdfstest(program: &Path, root: &Path) -> Result<Outcomes> {
@@ -124,14 +162,22 @@ fn run_pjdfstest(program: &Path, root: &Path) -> Result<Outcomes> {
     backing::remove(&directory)?;
     backing::remove(&other)?;
     let outcomes = outcomes(&output);
-    ensure!(!outcomes.is_empty(), "pjdfstest did nothing: {}", tool::printed(&output));
+    ensure!(
+        !outcomes.is_empty(),
+        "pjdfstest did nothing: {}",
+        tool::printed(&output)
+    );
     Ok(outcomes)
 }
 
 /// Cases about the longest path crash in this version when the length of the directory is 9 modulo 127.
 fn padded(root: &Path) -> PathBuf {
     let name = root.join("suite");
-    if name.as_os_str().len() % 127 == 9 { root.join("suite-") } else { name }
+    if name.as_os_str().len() % 127 == 9 {
+        root.join("suite-")
+    } else {
+        name
+    }
 }
 
 fn outcomes(output: &Output) -> Outcomes {
@@ -147,8 +193,14 @@ fn outcomes(output: &Output) -> Outcomes {
 fn unprivileged() -> Result<[&'static str; 2]> {
     let passwd = fs::read_to_string("/etc/passwd")?;
     let group = fs::read_to_string("/etc/group")?;
-    let known = |name: &&str| [&passwd, &group].iter().all(|file| file.lines().any(|l| l.starts_with(&format!("{name}:"))));
-    let mut found = ["daemon", "bin", "games", "mail", "nobody"].into_iter().filter(known);
+    let known = |name: &&str| {
+        [&passwd, &group]
+            .iter()
+            .all(|file| file.lines().any(|l| l.starts_with(&format!("{name}:"))))
+    };
+    let mut found = ["daemon", "bin", "games", "mail", "nobody"]
+        .into_iter()
+        .filter(known);
     match (found.next(), found.next()) {
         (Some(first), Some(second)) => Ok([first, second]),
         _ => Err(Skip::new("no two ordinary users with groups of the same name").into()),
@@ -166,7 +218,13 @@ fn configuration_with([first, second]: &[&str; 2]) -> String {
 /// Relative frequencies of operations.
 type Weights = [(&'static str, u32)];
 
-const PLAIN: [(&str, u32); 5] = [("close_open", 1), ("invalidate", 1), ("truncate", 10), ("fsync", 1), ("fdatasync", 1)];
+const PLAIN: [(&str, u32); 5] = [
+    ("close_open", 1),
+    ("invalidate", 1),
+    ("truncate", 10),
+    ("fsync", 1),
+    ("fdatasync", 1),
+];
 const ALL: [(&str, u32); 10] = [
     ("close_open", 2),
     ("invalidate", 2),
@@ -184,7 +242,10 @@ fn fsx(kind: Kind, weights: &'static Weights, seeds: &[u64], host_writes: bool) 
     let program = install(FSX)?;
     let mount = Mount::new(kind, &[])?;
     let configuration = mount.reference().join("fsx.toml");
-    let lines: Vec<String> = weights.iter().map(|(name, weight)| format!("{name} = {weight}\n")).collect();
+    let lines: Vec<String> = weights
+        .iter()
+        .map(|(name, weight)| format!("{name} = {weight}\n"))
+        .collect();
     fs::write(&configuration, format!("[weights]\n{}", lines.concat()))?;
     let stop = AtomicBool::new(false);
     let host = mount.host("written-by-host");
@@ -201,7 +262,12 @@ fn fsx(kind: Kind, weights: &'static Weights, seeds: &[u64], host_writes: bool) 
                 .context("cannot run fsx")?;
             let printed = tool::printed(&output);
             let tail: Vec<&str> = printed.lines().rev().take(15).collect();
-            ensure!(output.status.success() && printed.contains("A-OK"), "seed {seed}: {}, last line first:\n{}", output.status, tail.join("\n"));
+            ensure!(
+                output.status.success() && printed.contains("A-OK"),
+                "seed {seed}: {}, last line first:\n{}",
+                output.status,
+                tail.join("\n")
+            );
             Ok(())
         });
         stop.store(true, Ordering::Relaxed);

@@ -34,7 +34,10 @@ fn walk() -> Result<()> {
         Ok(text) => text.parse().context("CNTR_WALK_FILES")?,
         Err(_) => 50_000,
     };
-    let setup = Setup { open_files: Some(OPEN_FILES), ..Setup::default() };
+    let setup = Setup {
+        open_files: Some(OPEN_FILES),
+        ..Setup::default()
+    };
     let mut mount = Mount::with(Kind::Ext4, &setup)?;
     for directory in 0..files.div_ceil(FILES_PER_DIRECTORY) {
         let path = mount.host(format!("d{directory}"));
@@ -64,14 +67,26 @@ fn walk() -> Result<()> {
     ensure!((peak as u64) < OPEN_FILES, "{peak} descriptors");
     let resident = server.status("VmRSS:").context("the server runs")? * 1024;
     let bound = BYTES_AT_REST + files as u64 * BYTES_PER_FILE;
-    println!("walk of {files} files: at most {peak} descriptors ({before} before), {} MiB resident", resident >> 20);
-    ensure!(resident < bound, "{} MiB resident, bound {} MiB", resident >> 20, bound >> 20);
+    println!(
+        "walk of {files} files: at most {peak} descriptors ({before} before), {} MiB resident",
+        resident >> 20
+    );
+    ensure!(
+        resident < bound,
+        "{} MiB resident, bound {} MiB",
+        resident >> 20,
+        bound >> 20
+    );
     // The kernel forgets: the descriptors are given back.
     let back = wait::until(Duration::from_secs(10), || {
         let _ = fs::write("/proc/sys/vm/drop_caches", "2");
         server.descriptors() <= before + 16
     });
-    ensure!(back, "{} descriptors after the kernel forgot everything, {before} before", server.descriptors());
+    ensure!(
+        back,
+        "{} descriptors after the kernel forgot everything, {before} before",
+        server.descriptors()
+    );
     mount.close()
 }
 
@@ -79,8 +94,13 @@ fn count(directory: &Path) -> Result<usize> {
     let mut found = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let stat = fs::symlink_metadata(entry.path()).with_context(|| entry.path().display().to_string())?;
-        found += if stat.is_dir() { count(&entry.path())? } else { 1 };
+        let stat = fs::symlink_metadata(entry.path())
+            .with_context(|| entry.path().display().to_string())?;
+        found += if stat.is_dir() {
+            count(&entry.path())?
+        } else {
+            1
+        };
     }
     Ok(found)
 }
@@ -90,7 +110,10 @@ fn many_open_files() -> Result<()> {
     if peer() == Peer::Bind {
         return Err(Skip::new("a bind mount has no server").into());
     }
-    let setup = Setup { open_files: Some(OPEN_FILES), ..Setup::default() };
+    let setup = Setup {
+        open_files: Some(OPEN_FILES),
+        ..Setup::default()
+    };
     let mount = Mount::with(Kind::Ext4, &setup)?;
     for file in 0..1500 {
         fs::write(mount.host(format!("f{file}")), file.to_string())?;
@@ -101,7 +124,10 @@ fn many_open_files() -> Result<()> {
         match File::open(mount.at(format!("f{file}"))) {
             Ok(file) => open.push(file),
             Err(error) => {
-                ensure!(matches!(error.raw_os_error(), Some(libc::ENFILE | libc::EMFILE)), "{error}");
+                ensure!(
+                    matches!(error.raw_os_error(), Some(libc::ENFILE | libc::EMFILE)),
+                    "{error}"
+                );
                 refused += 1;
             }
         }
@@ -110,7 +136,9 @@ fn many_open_files() -> Result<()> {
     let stat = fs::metadata(mount.at("f1499"));
     drop(open);
     stat.with_context(|| format!("stat while {refused} files could not be opened"))?;
-    let works = wait::until(wait::LONG, || fs::read(mount.at("f1499")).is_ok_and(|text| text == b"1499"));
+    let works = wait::until(wait::LONG, || {
+        fs::read(mount.at("f1499")).is_ok_and(|text| text == b"1499")
+    });
     ensure!(works, "files cannot be opened after others were closed");
     mount.close()
 }

@@ -34,7 +34,9 @@ fn exclusive_creation() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(mount.at("new")).context("O_CREAT|O_EXCL of a new name")?;
+    let mut file = options
+        .open(mount.at("new"))
+        .context("O_CREAT|O_EXCL of a new name")?;
     file.write_all(b"text")?;
     drop(file);
     ensure!(fs::read(mount.host("new"))? == b"text");
@@ -44,7 +46,9 @@ fn exclusive_creation() -> Result<()> {
     // A name the kernel believes to be free, made on the host meanwhile.
     ensure!(!mount.at("other").exists());
     fs::write(mount.host("other"), "host")?;
-    let error = options.open(mount.at("other")).expect_err("it exists on the host");
+    let error = options
+        .open(mount.at("other"))
+        .expect_err("it exists on the host");
     ensure!(error.raw_os_error() == Some(libc::EEXIST), "{error}");
     ensure!(fs::read(mount.host("other"))? == b"host");
     mount.close()
@@ -55,13 +59,30 @@ fn one_winner() -> Result<()> {
     for round in 0..50 {
         let name = format!("race-{round}");
         // Half of them on the host.
-        let paths = [mount.at(&name), mount.host(&name), mount.at(&name), mount.host(&name)];
+        let paths = [
+            mount.at(&name),
+            mount.host(&name),
+            mount.at(&name),
+            mount.host(&name),
+        ];
         let wins = thread::scope(|scope| {
             let threads: Vec<_> = paths
                 .iter()
-                .map(|path| scope.spawn(move || OpenOptions::new().write(true).create_new(true).open(path).is_ok()))
+                .map(|path| {
+                    scope.spawn(move || {
+                        OpenOptions::new()
+                            .write(true)
+                            .create_new(true)
+                            .open(path)
+                            .is_ok()
+                    })
+                })
                 .collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|won| *won).count()
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().ok())
+                .filter(|won| *won)
+                .count()
         });
         ensure!(wins == 1, "{wins} created {name}");
     }
@@ -73,8 +94,20 @@ fn noreplace(kind: Kind) -> Result<()> {
     for name in ["a", "b"] {
         fs::write(mount.at(name), name)?;
     }
-    let rename = |from: &str, to: &str| renameat_with(CWD, mount.at(from), CWD, mount.at(to), RenameFlags::NOREPLACE);
-    ensure!(rename("a", "b") == Err(Errno::EXIST), "{:?}", rename("a", "b"));
+    let rename = |from: &str, to: &str| {
+        renameat_with(
+            CWD,
+            mount.at(from),
+            CWD,
+            mount.at(to),
+            RenameFlags::NOREPLACE,
+        )
+    };
+    ensure!(
+        rename("a", "b") == Err(Errno::EXIST),
+        "{:?}",
+        rename("a", "b")
+    );
     rename("a", "c").context("RENAME_NOREPLACE to a free name")?;
     ensure!(fs::read(mount.host("c"))? == b"a" && fs::read(mount.host("b"))? == b"b");
     ensure!(!mount.host("a").exists() && !mount.at("a").exists());
@@ -86,7 +119,14 @@ fn exchange(kind: Kind) -> Result<()> {
     fs::write(mount.at("file"), "text")?;
     fs::create_dir(mount.at("dir"))?;
     fs::write(mount.at("dir/inside"), "inside")?;
-    renameat_with(CWD, mount.at("file"), CWD, mount.at("dir"), RenameFlags::EXCHANGE).context("RENAME_EXCHANGE")?;
+    renameat_with(
+        CWD,
+        mount.at("file"),
+        CWD,
+        mount.at("dir"),
+        RenameFlags::EXCHANGE,
+    )
+    .context("RENAME_EXCHANGE")?;
     for root in [mount.path(), mount.source()] {
         ensure!(fs::read(root.join("dir"))? == b"text");
         ensure!(fs::read(root.join("file/inside"))? == b"inside");
@@ -97,17 +137,27 @@ fn exchange(kind: Kind) -> Result<()> {
 fn unnamed_file(kind: Kind) -> Result<()> {
     let mount = Mount::new(kind, &[])?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, mount.path(), flags, Mode::from_raw_mode(0o640)).context("O_TMPFILE")?;
+    let fd = rustix::fs::openat(CWD, mount.path(), flags, Mode::from_raw_mode(0o640))
+        .context("O_TMPFILE")?;
     rustix::io::write(&fd, b"text")?;
     ensure!(rustix::fs::fstat(&fd)?.st_nlink == 0);
     ensure!(fs::read_dir(mount.path())?.count() == 0);
-    rustix::fs::linkat(&fd, c"", CWD, mount.at("named"), AtFlags::EMPTY_PATH).context("linkat of an unnamed file")?;
+    rustix::fs::linkat(&fd, c"", CWD, mount.at("named"), AtFlags::EMPTY_PATH)
+        .context("linkat of an unnamed file")?;
     drop(fd);
     ensure!(fs::read(mount.host("named"))? == b"text");
     ensure!(fs::metadata(mount.at("named"))?.nlink() == 1);
-    let fd = rustix::fs::openat(CWD, mount.path(), flags | OFlags::EXCL, Mode::from_raw_mode(0o640))?;
+    let fd = rustix::fs::openat(
+        CWD,
+        mount.path(),
+        flags | OFlags::EXCL,
+        Mode::from_raw_mode(0o640),
+    )?;
     let linked = rustix::fs::linkat(&fd, c"", CWD, mount.at("never"), AtFlags::EMPTY_PATH);
-    ensure!(linked == Err(Errno::NOENT), "O_TMPFILE|O_EXCL can be linked: {linked:?}");
+    ensure!(
+        linked == Err(Errno::NOENT),
+        "O_TMPFILE|O_EXCL can be linked: {linked:?}"
+    );
     drop(fd);
     mount.close()
 }
@@ -131,7 +181,10 @@ fn unlinked_open() -> Result<()> {
     for kind in [Kind::Ext4, Kind::Tmpfs] {
         let mount = Mount::new(kind, &[])?;
         fs::write(mount.at("file"), "text")?;
-        let mut open = OpenOptions::new().read(true).append(true).open(mount.at("file"))?;
+        let mut open = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(mount.at("file"))?;
         fs::remove_file(mount.at("file"))?;
         open.write_all(b" more")?;
         open.rewind()?;
@@ -142,7 +195,10 @@ fn unlinked_open() -> Result<()> {
         ensure!((stat.nlink(), stat.len()) == (0, 9), "{kind}: {stat:?}");
         open.set_len(2)?;
         ensure!(open.metadata()?.len() == 2);
-        ensure!(fs::read_dir(mount.source())?.count() == 0, "{kind}: something is left on the host");
+        ensure!(
+            fs::read_dir(mount.source())?.count() == 0,
+            "{kind}: something is left on the host"
+        );
         drop(open);
         mount.close()?;
     }
@@ -172,31 +228,65 @@ fn hard_links() -> Result<()> {
 
 fn fifo() -> Result<()> {
     let mut mount = Mount::new(Kind::Ext4, &[])?;
-    rustix::fs::mknodat(CWD, mount.at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-    ensure!(fs::symlink_metadata(mount.host("fifo"))?.file_type().is_fifo());
+    rustix::fs::mknodat(
+        CWD,
+        mount.at("fifo"),
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )?;
+    ensure!(
+        fs::symlink_metadata(mount.host("fifo"))?
+            .file_type()
+            .is_fifo()
+    );
     // All of these would block for ever, or wake the writer below, if the server opened it.
-    let writer = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(mount.host("fifo"));
-    ensure!(writer.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO)), "{writer:?}");
-    fs::set_permissions(mount.at("fifo"), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
+    let writer = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(mount.host("fifo"));
+    ensure!(
+        writer
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO)),
+        "{writer:?}"
+    );
+    fs::set_permissions(
+        mount.at("fifo"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o640),
+    )?;
     fs::metadata(mount.at("fifo"))?;
     std::os::unix::fs::chown(mount.at("fifo"), Some(1000), Some(1000))?;
     rustix::fs::utimensat(
         CWD,
         mount.at("fifo"),
         &rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec { tv_sec: 1000, tv_nsec: 0 },
-            last_modification: rustix::fs::Timespec { tv_sec: 2000, tv_nsec: 0 },
+            last_access: rustix::fs::Timespec {
+                tv_sec: 1000,
+                tv_nsec: 0,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: 2000,
+                tv_nsec: 0,
+            },
         },
         AtFlags::empty(),
     )?;
     fs::rename(mount.at("fifo"), mount.at("renamed"))?;
     let stat = fs::symlink_metadata(mount.host("renamed"))?;
-    ensure!((stat.mode() & 0o7777, stat.uid(), stat.atime(), stat.mtime()) == (0o640, 1000, 1000, 2000), "{stat:?}");
+    ensure!(
+        (stat.mode() & 0o7777, stat.uid(), stat.atime(), stat.mtime()) == (0o640, 1000, 1000, 2000),
+        "{stat:?}"
+    );
     // The server must not hold it open either.
     if let Some(server) = mount.server() {
         for fd in fs::read_dir(format!("/proc/{}/fd", server.pid()))?.flatten() {
             let opened = fs::read_link(fd.path()).is_ok_and(|target| target.ends_with("renamed"));
-            let flags = fs::read_to_string(format!("/proc/{}/fdinfo/{}", server.pid(), fd.file_name().display()));
+            let flags = fs::read_to_string(format!(
+                "/proc/{}/fdinfo/{}",
+                server.pid(),
+                fd.file_name().display()
+            ));
             let path_only = flags.is_ok_and(|text| {
                 text.lines().any(|line| {
                     line.strip_prefix("flags:")
@@ -211,7 +301,8 @@ fn fifo() -> Result<()> {
     let path = mount.at("renamed");
     let text = thread::scope(|scope| {
         let reader = scope.spawn(|| fs::read(&path));
-        fs::write(mount.at("renamed"), "through the pipe").map(|()| reader.join().expect("no panic"))
+        fs::write(mount.at("renamed"), "through the pipe")
+            .map(|()| reader.join().expect("no panic"))
     })??;
     ensure!(text == b"through the pipe");
     mount.close()
@@ -220,10 +311,20 @@ fn fifo() -> Result<()> {
 fn device() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     let number: Dev = rustix::fs::makedev(300, 70_000);
-    rustix::fs::mknodat(CWD, mount.at("char"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), number)?;
+    rustix::fs::mknodat(
+        CWD,
+        mount.at("char"),
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o600),
+        number,
+    )?;
     for root in [mount.path(), mount.source()] {
         let stat = rustix::fs::lstat(root.join("char"))?;
-        ensure!(stat.st_rdev == number, "{:x} instead of {number:x}", stat.st_rdev);
+        ensure!(
+            stat.st_rdev == number,
+            "{:x} instead of {number:x}",
+            stat.st_rdev
+        );
     }
     mount.close()
 }
@@ -233,7 +334,11 @@ fn longest_names() -> Result<()> {
     let name = "n".repeat(255);
     fs::write(mount.at(&name), "text")?;
     ensure!(fs::read(mount.host(&name))? == b"text");
-    ensure!(fs::read_dir(mount.path())?.next().is_some_and(|entry| entry.is_ok_and(|e| e.file_name() == *name)));
+    ensure!(
+        fs::read_dir(mount.path())?
+            .next()
+            .is_some_and(|entry| entry.is_ok_and(|e| e.file_name() == *name))
+    );
     let error = fs::write(mount.at("n".repeat(256)), "text").expect_err("one byte too many");
     ensure!(error.raw_os_error() == Some(libc::ENAMETOOLONG), "{error}");
     // A path of nearly 4096 bytes.

@@ -17,7 +17,9 @@ use crate::support::wait;
 
 pub fn add(suite: &mut Suite) {
     for kind in Kind::ALL {
-        suite.test(format!("thousand_entries_{kind}"), move || thousand_entries(kind));
+        suite.test(format!("thousand_entries_{kind}"), move || {
+            thousand_entries(kind)
+        });
         suite.test(format!("remove_a_tree_{kind}"), move || remove_tree(kind));
     }
     suite.test("remove_while_listing", remove_while_listing);
@@ -30,9 +32,15 @@ pub fn add(suite: &mut Suite) {
 fn thousand_entries(kind: Kind) -> Result<()> {
     let mount = Mount::new(kind, &[])?;
     fs::create_dir(mount.at("dir"))?;
-    let names: BTreeSet<String> = (0..1000).map(|i| format!("entry-{i}-{}", "x".repeat(i % 200))).collect();
+    let names: BTreeSet<String> = (0..1000)
+        .map(|i| format!("entry-{i}-{}", "x".repeat(i % 200)))
+        .collect();
     for (index, name) in names.iter().enumerate() {
-        let root = if index % 2 == 0 { mount.at("dir") } else { mount.host("dir") };
+        let root = if index % 2 == 0 {
+            mount.at("dir")
+        } else {
+            mount.host("dir")
+        };
         File::create(root.join(name))?;
     }
     for round in 0..2 {
@@ -40,12 +48,21 @@ fn thousand_entries(kind: Kind) -> Result<()> {
         for entry in fs::read_dir(mount.at("dir"))? {
             let entry = entry?;
             let stat = entry.metadata()?;
-            ensure!(std::os::unix::fs::DirEntryExt::ino(&entry) == stat.ino(), "{:?}", entry.file_name());
+            ensure!(
+                std::os::unix::fs::DirEntryExt::ino(&entry) == stat.ino(),
+                "{:?}",
+                entry.file_name()
+            );
             ensure!(entry.file_type()?.is_file());
             let name = entry.file_name().into_string().expect("names are ASCII");
             ensure!(seen.insert(name), "a name twice");
         }
-        ensure!(seen == names, "round {round}: {} of {} names", seen.len(), names.len());
+        ensure!(
+            seen == names,
+            "round {round}: {} of {} names",
+            seen.len(),
+            names.len()
+        );
     }
     mount.close()
 }
@@ -100,7 +117,14 @@ struct Below<'a>(&'a Path);
 impl<'a> Below<'a> {
     fn new(point: &'a Path) -> Result<Below<'a>> {
         fs::create_dir_all(point)?;
-        mount("below", point, "tmpfs", MountFlags::empty(), Some(c"size=16m,mode=755")).context("cannot mount tmpfs")?;
+        mount(
+            "below",
+            point,
+            "tmpfs",
+            MountFlags::empty(),
+            Some(c"size=16m,mode=755"),
+        )
+        .context("cannot mount tmpfs")?;
         Ok(Below(point))
     }
 }
@@ -124,11 +148,16 @@ fn mounts_below() -> Result<()> {
     let error = fs::rename(later.at("sub/new"), later.at("new")).expect_err("across file systems");
     ensure!(error.raw_os_error() == Some(libc::EXDEV), "{error}");
     let error = fs::remove_dir(later.at("sub")).expect_err("a mount point");
-    ensure!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)), "{error}");
+    ensure!(
+        matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)),
+        "{error}"
+    );
     later.close()?;
     // And while it runs. A bind mount is a private copy.
     if peer() != Peer::Bind {
-        let seen = wait::until(Duration::from_secs(2), || fs::read(mount.at("sub/file")).is_ok_and(|t| t == b"below"));
+        let seen = wait::until(Duration::from_secs(2), || {
+            fs::read(mount.at("sub/file")).is_ok_and(|t| t == b"below")
+        });
         ensure!(seen, "a mount made on the host is not seen within 2 s");
     }
     drop(below);
@@ -143,7 +172,10 @@ fn two_file_systems() -> Result<()> {
         below.push(Below::new(point)?);
         for file in 0..20 {
             // On each tmpfs the same inode numbers.
-            fs::write(point.join(format!("file-{file}")), format!("{} {file}", point.display()))?;
+            fs::write(
+                point.join(format!("file-{file}")),
+                format!("{} {file}", point.display()),
+            )?;
         }
     }
     let view = mount.again(&[])?;
@@ -153,9 +185,17 @@ fn two_file_systems() -> Result<()> {
             let path = view.at(name).join(format!("file-{file}"));
             let stat = fs::metadata(&path)?;
             let text = fs::read_to_string(&path)?;
-            ensure!(text == format!("{} {file}", mount.host(name).display()), "{} reads {text:?}", path.display());
+            ensure!(
+                text == format!("{} {file}", mount.host(name).display()),
+                "{} reads {text:?}",
+                path.display()
+            );
             if let Some(other) = known.insert((stat.dev(), stat.ino()), path.clone()) {
-                anyhow::bail!("{} and {} have one st_dev and st_ino", path.display(), other.display());
+                anyhow::bail!(
+                    "{} and {} have one st_dev and st_ino",
+                    path.display(),
+                    other.display()
+                );
             }
         }
     }
@@ -182,10 +222,15 @@ fn unmount_on_host() -> Result<()> {
         let _ = fs::write("/proc/sys/vm/drop_caches", "2");
         unmount(&point, UnmountFlags::empty()).is_ok()
     });
-    ensure!(unmounted, "the server pins a file system that was only visited");
+    ensure!(
+        unmounted,
+        "the server pins a file system that was only visited"
+    );
     std::mem::forget(below);
     ensure!(fs::read_dir(&point)?.count() == 0);
-    let gone = wait::until(Duration::from_secs(2), || fs::read_dir(mount.at("sub")).is_ok_and(|list| list.count() == 0));
+    let gone = wait::until(Duration::from_secs(2), || {
+        fs::read_dir(mount.at("sub")).is_ok_and(|list| list.count() == 0)
+    });
     ensure!(gone, "the view still shows what was unmounted");
     mount.close()
 }

@@ -20,7 +20,11 @@ const CLIENTS: usize = 8;
 
 pub fn add(suite: &mut Suite) {
     suite.test("unmount_ends_the_server", unmounted);
-    for (name, signal) in [("sigterm", Signal::SIGTERM), ("sigint", Signal::SIGINT), ("sigkill", Signal::SIGKILL)] {
+    for (name, signal) in [
+        ("sigterm", Signal::SIGTERM),
+        ("sigint", Signal::SIGINT),
+        ("sigkill", Signal::SIGKILL),
+    ] {
         suite.test(format!("{name}_under_load"), move || signalled(signal));
     }
     suite.test("abort_under_load", aborted);
@@ -40,7 +44,10 @@ fn unmounted() -> Result<()> {
     let mut mount = with_server()?;
     fs::write(mount.at("file"), "text")?;
     unmount(mount.path(), UnmountFlags::empty())?;
-    let status = mount.server().context("there is a server")?.wait(wait::LONG);
+    let status = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
     ensure!(status.is_some_and(|status| status.success()), "{status:?}");
     ensure!(fs::read(mount.host("file"))? == b"text");
     mount.close()
@@ -55,7 +62,11 @@ fn signalled(signal: Signal) -> Result<()> {
         mount.expect_broken();
         let server = mount.server().context("there is a server")?;
         server.signal(signal);
-        ensure!(server.wait(wait::LONG).is_some(), "the server survives {signal}: {}", server.log());
+        ensure!(
+            server.wait(wait::LONG).is_some(),
+            "the server survives {signal}: {}",
+            server.log()
+        );
         if signal == Signal::SIGKILL {
             load.wait_for_errors()?;
         } else {
@@ -77,8 +88,14 @@ fn aborted() -> Result<()> {
     mount.connection().context("there is a connection")?.abort();
     load.wait_for_errors()?;
     load.stop()?;
-    let ended = mount.server().context("there is a server")?.wait(wait::LONG);
-    ensure!(ended.is_some(), "the server waits for requests of an aborted connection");
+    let ended = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
+    ensure!(
+        ended.is_some(),
+        "the server waits for requests of an aborted connection"
+    );
     mount.close()
 }
 
@@ -96,9 +113,19 @@ fn lazily() -> Result<()> {
     kept.read_exact_at(&mut text, 0)?;
     ensure!(&text == b"text");
     load.stop()?;
-    ensure!(mount.server().context("there is a server")?.ended().is_none(), "the server ended with a file still open");
+    ensure!(
+        mount
+            .server()
+            .context("there is a server")?
+            .ended()
+            .is_none(),
+        "the server ended with a file still open"
+    );
     drop(kept);
-    let status = mount.server().context("there is a server")?.wait(wait::LONG);
+    let status = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
     ensure!(status.is_some_and(|status| status.success()), "{status:?}");
     // The load made these in the empty mount point after the unmount.
     for entry in fs::read_dir(mount.path())? {
@@ -116,10 +143,23 @@ fn not_connected() -> Result<()> {
     server.signal(Signal::SIGKILL);
     ensure!(server.wait(wait::LONG).is_some());
     let start = Instant::now();
-    for result in [fs::metadata(mount.at("new")).map(drop), File::create(mount.at("new")).map(drop), fs::read_dir(mount.path()).map(drop)] {
-        ensure!(result.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN)), "{result:?}");
+    for result in [
+        fs::metadata(mount.at("new")).map(drop),
+        File::create(mount.at("new")).map(drop),
+        fs::read_dir(mount.path()).map(drop),
+    ] {
+        ensure!(
+            result
+                .as_ref()
+                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN)),
+            "{result:?}"
+        );
     }
-    ensure!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    ensure!(
+        start.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        start.elapsed()
+    );
     drop(open);
     mount.close()
 }
@@ -137,10 +177,22 @@ fn survives() -> Result<()> {
     let _ = file.set_len(i64::MAX.cast_unsigned());
     let _ = file.write_at(b"x", i64::MAX.cast_unsigned() - 1);
     let _ = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(u64::MAX >> 1));
-    let _ = rustix::fs::setxattr(mount.at("file"), "user.large", &[0; 65536], rustix::fs::XattrFlags::empty());
+    let _ = rustix::fs::setxattr(
+        mount.at("file"),
+        "user.large",
+        &[0; 65536],
+        rustix::fs::XattrFlags::empty(),
+    );
     let _ = rustix::io::ioctl_fionread(&file);
     drop(file);
-    ensure!(mount.server().context("there is a server")?.ended().is_none(), "the server died");
+    ensure!(
+        mount
+            .server()
+            .context("there is a server")?
+            .ended()
+            .is_none(),
+        "the server died"
+    );
     fs::write(mount.at("after"), "text")?;
     mount.close()
 }

@@ -33,7 +33,13 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn area(kind: i32, start: i64, len: i64) -> libc::flock {
-    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: start, l_len: len, l_pid: 0 }
+    libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    }
 }
 
 /// A lock that belongs to the open file: conflicts with those of this process too.
@@ -49,15 +55,24 @@ fn try_process_lock(file: &File, kind: i32, start: i64, len: i64) -> bool {
 fn flock_both_ways() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.host("file"), "")?;
-    for (holder, other) in [(mount.host("file"), mount.at("file")), (mount.at("file"), mount.host("file"))] {
+    for (holder, other) in [
+        (mount.host("file"), mount.at("file")),
+        (mount.at("file"), mount.host("file")),
+    ] {
         let (holder, other) = (open(&holder)?, open(&other)?);
         rustix::fs::flock(&holder, FlockOperation::NonBlockingLockExclusive)?;
         let result = rustix::fs::flock(&other, FlockOperation::NonBlockingLockShared);
-        ensure!(result == Err(Errno::WOULDBLOCK), "both have the lock: {result:?}");
+        ensure!(
+            result == Err(Errno::WOULDBLOCK),
+            "both have the lock: {result:?}"
+        );
         rustix::fs::flock(&holder, FlockOperation::NonBlockingLockShared)?;
         rustix::fs::flock(&other, FlockOperation::NonBlockingLockShared)?;
         let result = rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
-        ensure!(result == Err(Errno::WOULDBLOCK), "exclusive beside a shared lock: {result:?}");
+        ensure!(
+            result == Err(Errno::WOULDBLOCK),
+            "exclusive beside a shared lock: {result:?}"
+        );
         rustix::fs::flock(&holder, FlockOperation::NonBlockingUnlock)?;
         rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive)?;
         rustix::fs::flock(&other, FlockOperation::NonBlockingUnlock)?;
@@ -68,19 +83,42 @@ fn flock_both_ways() -> Result<()> {
 fn record_both_ways() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.host("file"), vec![0; 1000])?;
-    for (holder, other) in [(mount.host("file"), mount.at("file")), (mount.at("file"), mount.host("file"))] {
+    for (holder, other) in [
+        (mount.host("file"), mount.at("file")),
+        (mount.at("file"), mount.host("file")),
+    ] {
         let (holder, other) = (open(&holder)?, open(&other)?);
         ensure!(try_open_file_lock(&holder, libc::F_WRLCK, 100, 100));
-        ensure!(!try_process_lock(&other, libc::F_RDLCK, 150, 10), "the range is locked by the other side");
-        ensure!(try_process_lock(&other, libc::F_WRLCK, 200, 10), "another range is free");
-        ensure!(!try_open_file_lock(&holder, libc::F_RDLCK, 205, 10), "and then it is not");
+        ensure!(
+            !try_process_lock(&other, libc::F_RDLCK, 150, 10),
+            "the range is locked by the other side"
+        );
+        ensure!(
+            try_process_lock(&other, libc::F_WRLCK, 200, 10),
+            "another range is free"
+        );
+        ensure!(
+            !try_open_file_lock(&holder, libc::F_RDLCK, 205, 10),
+            "and then it is not"
+        );
         // Who is in the way is told.
         let mut query = area(libc::F_WRLCK, 0, 0);
         fcntl(other.as_fd(), FcntlArg::F_GETLK(&mut query))?;
-        ensure!(i32::from(query.l_type) == libc::F_WRLCK, "F_GETLK says nobody has a lock");
-        ensure!((query.l_start, query.l_len) == (100, 100), "F_GETLK: {} + {}", query.l_start, query.l_len);
+        ensure!(
+            i32::from(query.l_type) == libc::F_WRLCK,
+            "F_GETLK says nobody has a lock"
+        );
+        ensure!(
+            (query.l_start, query.l_len) == (100, 100),
+            "F_GETLK: {} + {}",
+            query.l_start,
+            query.l_len
+        );
         ensure!(try_open_file_lock(&holder, libc::F_UNLCK, 0, 0));
-        ensure!(try_process_lock(&other, libc::F_WRLCK, 100, 100), "the range was unlocked");
+        ensure!(
+            try_process_lock(&other, libc::F_WRLCK, 100, 100),
+            "the range was unlocked"
+        );
         ensure!(try_process_lock(&other, libc::F_UNLCK, 0, 0));
     }
     mount.close()
@@ -90,7 +128,11 @@ fn released() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.host("file"), "")?;
     for _ in 0..20 {
-        let (first, second, third) = (open(&mount.at("file"))?, open(&mount.at("file"))?, open(&mount.at("file"))?);
+        let (first, second, third) = (
+            open(&mount.at("file"))?,
+            open(&mount.at("file"))?,
+            open(&mount.at("file"))?,
+        );
         rustix::fs::flock(&first, FlockOperation::NonBlockingLockExclusive)?;
         ensure!(try_open_file_lock(&second, libc::F_WRLCK, 0, 10));
         ensure!(try_process_lock(&third, libc::F_WRLCK, 10, 10));
@@ -111,12 +153,25 @@ fn processes() -> Result<()> {
     let held = open(&mount.at("file"))?;
     rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive)?;
     for path in [mount.at("file"), mount.host("file")] {
-        let status = tool::need("flock")?.arg("--nonblock").arg(&path).arg("true").status()?;
-        ensure!(status.code() == Some(1), "flock of {}: {status}", path.display());
+        let status = tool::need("flock")?
+            .arg("--nonblock")
+            .arg(&path)
+            .arg("true")
+            .status()?;
+        ensure!(
+            status.code() == Some(1),
+            "flock of {}: {status}",
+            path.display()
+        );
     }
     drop(held);
     for path in [mount.at("file"), mount.host("file")] {
-        tool::run(tool::need("flock")?.args(["--timeout", "30"]).arg(&path).arg("true"))?;
+        tool::run(
+            tool::need("flock")?
+                .args(["--timeout", "30"])
+                .arg(&path)
+                .arg("true"),
+        )?;
     }
     mount.close()
 }
@@ -130,12 +185,21 @@ fn interrupted() -> Result<()> {
     type Wait = fn(&File) -> std::io::Result<()>;
     let waits: [(&str, libc::c_long, Wait); 3] = [
         ("F_SETLKW", libc::SYS_fcntl, |file| {
-            fcntl(file.as_fd(), FcntlArg::F_SETLKW(&area(libc::F_WRLCK, 0, 0))).map(drop).map_err(Into::into)
+            fcntl(file.as_fd(), FcntlArg::F_SETLKW(&area(libc::F_WRLCK, 0, 0)))
+                .map(drop)
+                .map_err(Into::into)
         }),
         ("F_OFD_SETLKW", libc::SYS_fcntl, |file| {
-            fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&area(libc::F_WRLCK, 0, 0))).map(drop).map_err(Into::into)
+            fcntl(
+                file.as_fd(),
+                FcntlArg::F_OFD_SETLKW(&area(libc::F_WRLCK, 0, 0)),
+            )
+            .map(drop)
+            .map_err(Into::into)
         }),
-        ("flock", libc::SYS_flock, |file| rustix::fs::flock(file, FlockOperation::LockExclusive).map_err(Into::into)),
+        ("flock", libc::SYS_flock, |file| {
+            rustix::fs::flock(file, FlockOperation::LockExclusive).map_err(Into::into)
+        }),
     ];
     for (what, call, wait) in waits {
         let file = open(&mount.at("file"))?;
@@ -152,7 +216,14 @@ fn interrupted() -> Result<()> {
             (blocked, waiter.join().expect("no panic"))
         });
         ensure!(result.0, "{what} did not block: {:?}", result.1);
-        ensure!(result.1.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EINTR)), "{what}: {:?}", result.1);
+        ensure!(
+            result
+                .1
+                .as_ref()
+                .is_err_and(|e| e.raw_os_error() == Some(libc::EINTR)),
+            "{what}: {:?}",
+            result.1
+        );
         // Nothing of the request is left: the lock is free for others once the holder goes.
     }
     drop(holder);
@@ -171,13 +242,19 @@ fn killed() -> Result<()> {
     fs::write(mount.host("file"), "")?;
     let holder = open(&mount.host("file"))?;
     rustix::fs::flock(&holder, FlockOperation::NonBlockingLockExclusive)?;
-    let mut waiter = tool::need("flock")?.arg(mount.at("file")).arg("true").spawn()?;
+    let mut waiter = tool::need("flock")?
+        .arg(mount.at("file"))
+        .arg("true")
+        .spawn()?;
     let syscall = format!("/proc/{}/syscall", waiter.id());
     let blocked = crate::support::wait::until(crate::support::wait::LONG, || {
-        fs::read_to_string(&syscall).is_ok_and(|text| text.starts_with(&format!("{} ", libc::SYS_flock)))
+        fs::read_to_string(&syscall)
+            .is_ok_and(|text| text.starts_with(&format!("{} ", libc::SYS_flock)))
     });
     waiter.kill()?;
-    let ended = crate::support::wait::until(crate::support::wait::LONG, || waiter.try_wait().is_ok_and(|s| s.is_some()));
+    let ended = crate::support::wait::until(crate::support::wait::LONG, || {
+        waiter.try_wait().is_ok_and(|s| s.is_some())
+    });
     ensure!(blocked, "flock(1) did not block");
     ensure!(ended, "a process that waits for a lock cannot be killed");
     drop(holder);
@@ -199,12 +276,19 @@ fn blocked() -> Result<()> {
                 scope.spawn(move || -> Result<()> {
                     let file = open(&path)?;
                     let _ = sender.send(ThreadId::current());
-                    fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&area(libc::F_WRLCK, 0, 0)))?;
+                    fcntl(
+                        file.as_fd(),
+                        FcntlArg::F_OFD_SETLKW(&area(libc::F_WRLCK, 0, 0)),
+                    )?;
                     Ok(())
                 })
             })
             .collect();
-        let all_blocked = (0..count).all(|_| receiver.recv().is_ok_and(|id| id.wait_until_in(libc::SYS_fcntl)));
+        let all_blocked = (0..count).all(|_| {
+            receiver
+                .recv()
+                .is_ok_and(|id| id.wait_until_in(libc::SYS_fcntl))
+        });
         // Served meanwhile, in every way. The bound is far above what it takes and far below a hang.
         let (done, served) = channel();
         let root = mount.path().to_owned();
@@ -222,9 +306,15 @@ fn blocked() -> Result<()> {
         });
         let result = served.recv_timeout(Duration::from_secs(20));
         drop(holder);
-        let waited: Vec<Result<()>> = waiters.into_iter().map(|waiter| waiter.join().expect("no panic")).collect();
+        let waited: Vec<Result<()>> = waiters
+            .into_iter()
+            .map(|waiter| waiter.join().expect("no panic"))
+            .collect();
         ensure!(all_blocked, "a waiter did not block");
-        ensure!(matches!(result, Ok(Ok(()))), "with {count} blocked locks other requests are not served: {result:?}");
+        ensure!(
+            matches!(result, Ok(Ok(()))),
+            "with {count} blocked locks other requests are not served: {result:?}"
+        );
         waited.into_iter().collect()
     })?;
     mount.close()

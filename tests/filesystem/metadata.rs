@@ -22,7 +22,9 @@ pub fn add(suite: &mut Suite) {
     suite.test("xattr_of_a_symlink", xattr_of_symlink);
     for kind in Kind::ALL {
         suite.test(format!("xattrs_{kind}"), move || xattrs(kind));
-        suite.test(format!("inode_numbers_are_the_hosts_{kind}"), move || inode_numbers(kind));
+        suite.test(format!("inode_numbers_are_the_hosts_{kind}"), move || {
+            inode_numbers(kind)
+        });
     }
     suite.test("inode_numbers_are_the_same_in_two_mounts", two_mounts);
     suite.test("birth_time", birth_time);
@@ -30,38 +32,85 @@ pub fn add(suite: &mut Suite) {
     suite.test("file_flags", file_flags);
 }
 
-fn set(path: &Path, atime: (i64, i64), mtime: (i64, i64), flags: AtFlags) -> rustix::io::Result<()> {
+fn set(
+    path: &Path,
+    atime: (i64, i64),
+    mtime: (i64, i64),
+    flags: AtFlags,
+) -> rustix::io::Result<()> {
     let spec = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
-    utimensat(CWD, path, &Timestamps { last_access: spec(atime), last_modification: spec(mtime) }, flags)
+    utimensat(
+        CWD,
+        path,
+        &Timestamps {
+            last_access: spec(atime),
+            last_modification: spec(mtime),
+        },
+        flags,
+    )
 }
 
 fn get(path: &Path) -> Result<((i64, i64), (i64, i64))> {
     let stat = fs::symlink_metadata(path)?;
-    Ok(((stat.atime(), stat.atime_nsec()), (stat.mtime(), stat.mtime_nsec())))
+    Ok((
+        (stat.atime(), stat.atime_nsec()),
+        (stat.mtime(), stat.mtime_nsec()),
+    ))
 }
 
 fn times() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "")?;
-    set(&mount.at("file"), (1000, 123_456_789), (2000, 987_654_321), AtFlags::empty())?;
+    set(
+        &mount.at("file"),
+        (1000, 123_456_789),
+        (2000, 987_654_321),
+        AtFlags::empty(),
+    )?;
     for path in [mount.at("file"), mount.host("file")] {
-        ensure!(get(&path)? == ((1000, 123_456_789), (2000, 987_654_321)), "{:?}", get(&path)?);
+        ensure!(
+            get(&path)? == ((1000, 123_456_789), (2000, 987_654_321)),
+            "{:?}",
+            get(&path)?
+        );
     }
     // One of them only, and the present.
-    set(&mount.at("file"), (0, rustix::fs::UTIME_OMIT), (3000, 1), AtFlags::empty())?;
+    set(
+        &mount.at("file"),
+        (0, rustix::fs::UTIME_OMIT),
+        (3000, 1),
+        AtFlags::empty(),
+    )?;
     ensure!(get(&mount.host("file"))? == ((1000, 123_456_789), (3000, 1)));
-    set(&mount.at("file"), (0, rustix::fs::UTIME_NOW), (0, rustix::fs::UTIME_OMIT), AtFlags::empty())?;
+    set(
+        &mount.at("file"),
+        (0, rustix::fs::UTIME_NOW),
+        (0, rustix::fs::UTIME_OMIT),
+        AtFlags::empty(),
+    )?;
     let (atime, mtime) = get(&mount.host("file"))?;
-    ensure!(atime.0 > 1_700_000_000 && mtime == (3000, 1), "{atime:?} {mtime:?}");
+    ensure!(
+        atime.0 > 1_700_000_000 && mtime == (3000, 1),
+        "{atime:?} {mtime:?}"
+    );
     mount.close()
 }
 
 fn times_before_1970() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "")?;
-    set(&mount.at("file"), (-1, 500_000_000), (-2_000_000_000, 999_999_999), AtFlags::empty())?;
+    set(
+        &mount.at("file"),
+        (-1, 500_000_000),
+        (-2_000_000_000, 999_999_999),
+        AtFlags::empty(),
+    )?;
     for path in [mount.at("file"), mount.host("file")] {
-        ensure!(get(&path)? == ((-1, 500_000_000), (-2_000_000_000, 999_999_999)), "{:?}", get(&path)?);
+        ensure!(
+            get(&path)? == ((-1, 500_000_000), (-2_000_000_000, 999_999_999)),
+            "{:?}",
+            get(&path)?
+        );
     }
     mount.close()
 }
@@ -80,7 +129,8 @@ fn times_of_symlink() -> Result<()> {
 fn chmod_of_socket() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     let listener = UnixListener::bind(mount.host("socket"))?;
-    fs::set_permissions(mount.at("socket"), fs::Permissions::from_mode(0o600)).context("chmod of a socket")?;
+    fs::set_permissions(mount.at("socket"), fs::Permissions::from_mode(0o600))
+        .context("chmod of a socket")?;
     ensure!(fs::metadata(mount.host("socket"))?.mode() & 0o7777 == 0o600);
     drop(listener);
     let made = UnixListener::bind(mount.at("made")).context("bind in the view")?;
@@ -97,12 +147,20 @@ fn xattr_of_symlink() -> Result<()> {
     fs::write(mount.at("file"), "")?;
     symlink("file", mount.at("link"))?;
     let link = mount.at("link");
-    rustix::fs::lsetxattr(&link, "trusted.name", b"value", XattrFlags::empty()).context("xattr of a symlink")?;
+    rustix::fs::lsetxattr(&link, "trusted.name", b"value", XattrFlags::empty())
+        .context("xattr of a symlink")?;
     let mut buffer = [0; 100];
     let len = rustix::fs::lgetxattr(mount.host("link"), "trusted.name", &mut buffer)?;
     ensure!(&buffer[..len] == b"value");
-    ensure!(rustix::fs::lgetxattr(mount.host("file"), "trusted.name", &mut buffer) == Err(Errno::NODATA), "on the file");
-    ensure!(rustix::fs::lsetxattr(&link, "user.name", b"v", XattrFlags::empty()) == Err(Errno::PERM), "user. on a link");
+    ensure!(
+        rustix::fs::lgetxattr(mount.host("file"), "trusted.name", &mut buffer)
+            == Err(Errno::NODATA),
+        "on the file"
+    );
+    ensure!(
+        rustix::fs::lsetxattr(&link, "user.name", b"v", XattrFlags::empty()) == Err(Errno::PERM),
+        "user. on a link"
+    );
     rustix::fs::lremovexattr(&link, "trusted.name")?;
     ensure!(rustix::fs::lgetxattr(&link, "trusted.name", &mut buffer) == Err(Errno::NODATA));
     mount.close()
@@ -121,7 +179,10 @@ fn xattrs(kind: Kind) -> Result<()> {
     let mut buffer = vec![0_u8; 65536];
     let len = rustix::fs::getxattr(&path, "user.large", buffer.as_mut_slice())?;
     ensure!(buffer[..len] == value);
-    ensure!(rustix::fs::getxattr(&path, "user.large", &mut buffer[..10]) == Err(Errno::RANGE), "too small a buffer");
+    ensure!(
+        rustix::fs::getxattr(&path, "user.large", &mut buffer[..10]) == Err(Errno::RANGE),
+        "too small a buffer"
+    );
     ensure!(rustix::fs::getxattr(&path, "user.empty", buffer.as_mut_slice())? == 0);
     ensure!(rustix::fs::getxattr(&path, "user.none", buffer.as_mut_slice()) == Err(Errno::NODATA));
     let list = |path: &Path| -> Result<Vec<u8>> {
@@ -132,7 +193,10 @@ fn xattrs(kind: Kind) -> Result<()> {
     };
     ensure!(list(&path)? == list(&mount.host("file"))?);
     rustix::fs::removexattr(&path, "user.large")?;
-    ensure!(rustix::fs::getxattr(mount.host("file"), "user.large", buffer.as_mut_slice()) == Err(Errno::NODATA));
+    ensure!(
+        rustix::fs::getxattr(mount.host("file"), "user.large", buffer.as_mut_slice())
+            == Err(Errno::NODATA)
+    );
     mount.close()
 }
 
@@ -156,7 +220,12 @@ fn numbers(root: &Path) -> Result<BTreeMap<PathBuf, u64>> {
             let path = entry.path();
             let stat = fs::symlink_metadata(&path)?;
             let listed = std::os::unix::fs::DirEntryExt::ino(&entry);
-            ensure!(listed == stat.ino(), "{}: d_ino {listed}, st_ino {}", path.display(), stat.ino());
+            ensure!(
+                listed == stat.ino(),
+                "{}: d_ino {listed}, st_ino {}",
+                path.display(),
+                stat.ino()
+            );
             found.insert(path.strip_prefix(root)?.to_owned(), stat.ino());
             if stat.is_dir() {
                 todo.push(path);
@@ -171,7 +240,11 @@ fn inode_numbers(kind: Kind) -> Result<()> {
     let mount = Mount::new(kind, &[])?;
     populate(mount.source())?;
     let expected = numbers(mount.source())?;
-    ensure!(numbers(mount.path())? == expected, "{:?}\n{expected:?}", numbers(mount.path())?);
+    ensure!(
+        numbers(mount.path())? == expected,
+        "{:?}\n{expected:?}",
+        numbers(mount.path())?
+    );
     mount.close()
 }
 
@@ -192,8 +265,16 @@ fn birth_time() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.host("file"), "")?;
     let birth = |path: PathBuf| -> Result<(i64, u32)> {
-        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::BTIME | StatxFlags::BASIC_STATS)?;
-        ensure!(stat.stx_mask & StatxFlags::BTIME.bits() != 0, "statx gives no btime");
+        let stat = rustix::fs::statx(
+            CWD,
+            path,
+            AtFlags::empty(),
+            StatxFlags::BTIME | StatxFlags::BASIC_STATS,
+        )?;
+        ensure!(
+            stat.stx_mask & StatxFlags::BTIME.bits() != 0,
+            "statx gives no btime"
+        );
         Ok((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
     };
     ensure!(birth(mount.at("file"))? == birth(mount.host("file"))?);
@@ -206,7 +287,12 @@ fn statfs() -> Result<()> {
         let stat = rustix::fs::statvfs(path)?;
         Ok([stat.f_blocks, stat.f_frsize, stat.f_namemax, stat.f_files])
     };
-    ensure!(shown(mount.path())? == shown(mount.source())?, "{:?} {:?}", shown(mount.path()), shown(mount.source()));
+    ensure!(
+        shown(mount.path())? == shown(mount.source())?,
+        "{:?} {:?}",
+        shown(mount.path()),
+        shown(mount.source())
+    );
     mount.close()
 }
 

@@ -40,7 +40,14 @@ fn git_in(directory: &Path, home: &Path) -> Result<Command> {
         .current_dir(directory)
         .env("HOME", home)
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "safe.directory=*"]);
+        .args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@example.org",
+            "-c",
+            "safe.directory=*",
+        ]);
     Ok(command)
 }
 
@@ -50,7 +57,10 @@ fn make_repository(root: &Path, home: &Path) -> Result<()> {
     for directory in 0..10 {
         fs::create_dir(root.join(format!("d{directory}")))?;
         for file in 0..30 {
-            fs::write(root.join(format!("d{directory}/f{file}")), format!("content {directory} {file}\n"))?;
+            fs::write(
+                root.join(format!("d{directory}/f{file}")),
+                format!("content {directory} {file}\n"),
+            )?;
         }
     }
     run(git_in(root, home)?.args(["add", "."]))?;
@@ -85,7 +95,8 @@ fn git_after_remount() -> Result<()> {
     for _ in 0..2 {
         let view = mount.again(&[])?;
         // Lists files whose attributes are not those of the index, without reading any.
-        let different = run(git_in(&view.at("repository"), &home)?.args(["diff-files", "--name-only"]))?;
+        let different =
+            run(git_in(&view.at("repository"), &home)?.args(["diff-files", "--name-only"]))?;
         ensure!(different.is_empty(), "git would read again: {different}");
         view.close()?;
     }
@@ -97,18 +108,37 @@ fn tar() -> Result<()> {
     let made = mount.at("made");
     fs::create_dir(&made)?;
     for index in 0..200_usize {
-        fs::write(made.join(format!("file-{index}")), vec![index as u8; index * 100])?;
+        fs::write(
+            made.join(format!("file-{index}")),
+            vec![index as u8; index * 100],
+        )?;
     }
     std::os::unix::fs::symlink("file-1", made.join("link"))?;
     fs::hard_link(made.join("file-1"), made.join("hard"))?;
     fs::File::create(made.join("sparse"))?.set_len(10 << 20)?;
     let archive = mount.reference().join("archive.tar");
-    run(need("tar")?.arg("-C").arg(mount.path()).arg("-Scf").arg(&archive).arg("made"))?;
+    run(need("tar")?
+        .arg("-C")
+        .arg(mount.path())
+        .arg("-Scf")
+        .arg(&archive)
+        .arg("made"))?;
     // "file changed as we read it" is an exit code of 1, which is an error here.
     fs::create_dir(mount.at("unpacked"))?;
-    run(need("tar")?.arg("-C").arg(mount.at("unpacked")).arg("-xpf").arg(&archive))?;
-    run(need("diff")?.arg("-r").arg(&made).arg(mount.at("unpacked/made")))?;
-    run(need("tar")?.arg("-C").arg(mount.source()).arg("-df").arg(&archive))?;
+    run(need("tar")?
+        .arg("-C")
+        .arg(mount.at("unpacked"))
+        .arg("-xpf")
+        .arg(&archive))?;
+    run(need("diff")?
+        .arg("-r")
+        .arg(&made)
+        .arg(mount.at("unpacked/made")))?;
+    run(need("tar")?
+        .arg("-C")
+        .arg(mount.source())
+        .arg("-df")
+        .arg(&archive))?;
     mount.close()
 }
 
@@ -120,21 +150,42 @@ fn copy() -> Result<()> {
     fs::hard_link(made.join("file"), made.join("hard"))?;
     std::os::unix::fs::symlink("file", made.join("link"))?;
     run(need("mkfifo")?.arg(made.join("fifo")))?;
-    rustix::fs::setxattr(made.join("file"), "user.name", b"value", rustix::fs::XattrFlags::empty())?;
+    rustix::fs::setxattr(
+        made.join("file"),
+        "user.name",
+        b"value",
+        rustix::fs::XattrFlags::empty(),
+    )?;
     run(need("chmod")?.arg("4711").arg(made.join("file")))?;
-    run(need("touch")?.args(["-d", "2001-02-03 04:05:06.789"]).arg(made.join("file")))?;
+    run(need("touch")?
+        .args(["-d", "2001-02-03 04:05:06.789"])
+        .arg(made.join("file")))?;
     run(need("cp")?.arg("-a").arg(&made).arg(mount.at("copy")))?;
-    run(need("cp")?.arg("-a").arg(mount.at("copy")).arg(mount.reference().join("back")))?;
+    run(need("cp")?
+        .arg("-a")
+        .arg(mount.at("copy"))
+        .arg(mount.reference().join("back")))?;
     let listing = |path: &Path| -> Result<String> {
         let format = "%P %y %m %U:%G %s %n %T@ %l\n";
-        let text = run(need("find")?.arg(path).args(["-mindepth", "1", "-printf", format]))?;
+        let text = run(need("find")?
+            .arg(path)
+            .args(["-mindepth", "1", "-printf", format]))?;
         let mut lines: Vec<&str> = text.lines().collect();
         lines.sort_unstable();
         Ok(lines.join("\n"))
     };
     let expected = listing(&made)?;
-    for path in [mount.at("copy"), mount.host("copy"), mount.reference().join("back")] {
-        ensure!(listing(&path)? == expected, "{}\n{}\nexpected\n{expected}", path.display(), listing(&path)?);
+    for path in [
+        mount.at("copy"),
+        mount.host("copy"),
+        mount.reference().join("back"),
+    ] {
+        ensure!(
+            listing(&path)? == expected,
+            "{}\n{}\nexpected\n{expected}",
+            path.display(),
+            listing(&path)?
+        );
     }
     let mut value = [0; 10];
     let len = rustix::fs::getxattr(mount.reference().join("back/file"), "user.name", &mut value)?;
@@ -145,7 +196,9 @@ fn copy() -> Result<()> {
 fn venv() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     let venv = mount.at("venv");
-    run(need("python3")?.args(["-m", "venv", "--without-pip"]).arg(&venv))?;
+    run(need("python3")?
+        .args(["-m", "venv", "--without-pip"])
+        .arg(&venv))?;
     let script = "import pathlib, shutil, sys, compileall\n\
         root = pathlib.Path(sys.argv[1])\n\
         for d in range(20):\n\
@@ -156,8 +209,11 @@ fn venv() -> Result<()> {
         shutil.copytree(root, root.parent / 'copy')\n\
         shutil.rmtree(root)\n";
     fs::create_dir(mount.at("work"))?;
-    run(Command::new(venv.join("bin/python")).arg("-c").arg(script).arg(mount.at("work")))
-        .context("python in a venv of the view")?;
+    run(Command::new(venv.join("bin/python"))
+        .arg("-c")
+        .arg(script)
+        .arg(mount.at("work")))
+    .context("python in a venv of the view")?;
     ensure!(!mount.host("work").exists() && mount.host("copy/p19/m49.py").exists());
     mount.close()
 }
@@ -165,12 +221,21 @@ fn venv() -> Result<()> {
 fn setfacl() -> Result<()> {
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::create_dir(mount.at("dir"))?;
-    run(need("setfacl")?.args(["-m", "u:1000:rwx,d:u:1000:rw,d:g:2000:r"]).arg(mount.at("dir")))?;
+    run(need("setfacl")?
+        .args(["-m", "u:1000:rwx,d:u:1000:rw,d:g:2000:r"])
+        .arg(mount.at("dir")))?;
     fs::write(mount.at("dir/file"), "")?;
     for name in ["dir", "dir/file"] {
-        let acl = |path: &Path| run(need("getfacl")?.args(["--omit-header", "--numeric", "--absolute-names"]).arg(path));
+        let acl = |path: &Path| {
+            run(need("getfacl")?
+                .args(["--omit-header", "--numeric", "--absolute-names"])
+                .arg(path))
+        };
         let (view, host) = (acl(&mount.at(name))?, acl(&mount.host(name))?);
-        ensure!(view == host && view.contains("user:1000:rw"), "{name}: {view}\n{host}");
+        ensure!(
+            view == host && view.contains("user:1000:rw"),
+            "{name}: {view}\n{host}"
+        );
     }
     mount.close()
 }
@@ -180,10 +245,15 @@ fn find_inum() -> Result<()> {
     fs::create_dir(mount.at("dir"))?;
     fs::write(mount.at("dir/file"), "")?;
     let number = run(need("stat")?.args(["-c", "%i"]).arg(mount.at("dir/file")))?;
-    let found = run(need("find")?.arg(mount.path()).args(["-inum", number.trim()]))?;
+    let found = run(need("find")?
+        .arg(mount.path())
+        .args(["-inum", number.trim()]))?;
     ensure!(Path::new(found.trim()) == mount.at("dir/file"), "{found}");
     let listed = run(need("ls")?.arg("-i").arg(mount.at("dir")))?;
-    ensure!(listed.trim() == format!("{} file", number.trim()), "{listed}");
+    ensure!(
+        listed.trim() == format!("{} file", number.trim()),
+        "{listed}"
+    );
     mount.close()
 }
 
@@ -193,7 +263,10 @@ fn execute() -> Result<()> {
     fs::copy(program, mount.at("true"))?;
     run(&mut Command::new(mount.at("true")))?;
     fs::write(mount.at("script"), "#!/bin/sh\necho from the view\n")?;
-    fs::set_permissions(mount.at("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(
+        mount.at("script"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )?;
     ensure!(run(&mut Command::new(mount.at("script")))? == "from the view\n");
     mount.close()
 }
@@ -211,7 +284,9 @@ fn tail() -> Result<()> {
     let result = (|| -> Result<()> {
         ensure!(lines.next().context("nothing")?? == "first");
         for number in 0..3 {
-            let mut log = fs::OpenOptions::new().append(true).open(mount.host("log"))?;
+            let mut log = fs::OpenOptions::new()
+                .append(true)
+                .open(mount.host("log"))?;
             writeln!(log, "line {number}")?;
             drop(log);
             // A line that never comes is a hang, which the time limit of the test ends.

@@ -3,6 +3,9 @@
 use fastrand::Rng;
 use rustix::fs::{FallocateFlags, OFlags, RenameFlags};
 
+use crate::support::backing::Kind;
+use crate::support::server::{Peer, peer};
+
 use crate::op::{Name, Op, SLOTS, Step, Target, Time};
 
 const ACCESS_ACL: &str = "system.posix_acl_access";
@@ -19,15 +22,38 @@ const XATTRS: [&str; 9] = [
     "unknown.x",
 ];
 
-/// The sequence of a seed.
-pub fn sequence(seed: u64, len: usize) -> Vec<Step> {
+/// The sequence of a seed, without what cannot be the same on `kind`.
+pub fn sequence(kind: Kind, seed: u64, len: usize) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
-    (0..len).map(|_| step(&mut random)).collect()
+    (0..len).map(|_| adapt(kind, step(&mut random))).collect()
+}
+
+/// Replaces what the kernel itself does differently on a FUSE mount.
+fn adapt(kind: Kind, mut step: Step) -> Step {
+    if let Op::Fallocate { mode, .. } = &mut step.op {
+        // Refused by the kernel before the server is asked (EOPNOTSUPP).
+        let refused = FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
+        if peer() != Peer::Bind && FallocateFlags::from_bits_retain(*mode).intersects(refused) {
+            *mode = FallocateFlags::empty().bits();
+        }
+        // tmpfs alone keeps set-id bits when an ordinary user calls fallocate.
+        if kind == Kind::Tmpfs {
+            step.user = 0;
+        }
+    }
+    step
 }
 
 fn step(random: &mut Rng) -> Step {
-    let user = if random.u8(0..10) < 5 { 0 } else { random.usize(1..crate::op::USERS.len()) };
-    Step { user, op: op(random) }
+    let user = if random.u8(0..10) < 5 {
+        0
+    } else {
+        random.usize(1..crate::op::USERS.len())
+    };
+    Step {
+        user,
+        op: op(random),
+    }
 }
 
 fn pick<'a, T>(random: &mut Rng, from: &'a [T]) -> &'a T {
@@ -75,11 +101,21 @@ fn slot(random: &mut Rng) -> usize {
 }
 
 fn target(random: &mut Rng) -> Target {
-    if random.u8(0..3) == 0 { Target::Slot(slot(random)) } else { Target::Path(path(random)) }
+    if random.u8(0..3) == 0 {
+        Target::Slot(slot(random))
+    } else {
+        Target::Path(path(random))
+    }
 }
 
 fn mode(random: &mut Rng) -> u32 {
-    *pick(random, &[0o644, 0o755, 0o600, 0o777, 0o666, 0o4755, 0o2755, 0o6777, 0o1777, 0o2775, 0, 0o444, 0o070])
+    *pick(
+        random,
+        &[
+            0o644, 0o755, 0o600, 0o777, 0o666, 0o4755, 0o2755, 0o6777, 0o1777, 0o2775, 0, 0o444,
+            0o070,
+        ],
+    )
 }
 
 fn offset(random: &mut Rng) -> u64 {
@@ -115,7 +151,16 @@ fn time(random: &mut Rng) -> Time {
 }
 
 fn open_flags(random: &mut Rng) -> OFlags {
-    let mut flags = *pick(random, &[OFlags::RDONLY, OFlags::RDWR, OFlags::RDWR, OFlags::RDWR, OFlags::WRONLY]);
+    let mut flags = *pick(
+        random,
+        &[
+            OFlags::RDONLY,
+            OFlags::RDWR,
+            OFlags::RDWR,
+            OFlags::RDWR,
+            OFlags::WRONLY,
+        ],
+    );
     let mut maybe = |flag, chance| {
         if random.u8(0..100) < chance {
             flags |= flag;
@@ -176,20 +221,28 @@ fn set_xattr(random: &mut Rng) -> Op {
         "security.capability" => capability(),
         _ => vec![b'v'; *pick(random, &[0, 1, 5, 40, 200, 1500])],
     };
-    Op::SetXattr { target: target(random), name, value, flags: *pick(random, &[0, 0, 0, 1, 2]) }
+    Op::SetXattr {
+        target: target(random),
+        name,
+        value,
+        flags: *pick(random, &[0, 0, 0, 1, 2]),
+    }
 }
 
 fn fallocate_mode(random: &mut Rng) -> u32 {
-    pick(random, &[
-        FallocateFlags::empty(),
-        FallocateFlags::KEEP_SIZE,
-        FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE,
-        FallocateFlags::ZERO_RANGE,
-        FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
-        FallocateFlags::COLLAPSE_RANGE,
-        FallocateFlags::INSERT_RANGE,
-        FallocateFlags::PUNCH_HOLE,
-    ])
+    pick(
+        random,
+        &[
+            FallocateFlags::empty(),
+            FallocateFlags::KEEP_SIZE,
+            FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE,
+            FallocateFlags::ZERO_RANGE,
+            FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+            FallocateFlags::COLLAPSE_RANGE,
+            FallocateFlags::INSERT_RANGE,
+            FallocateFlags::PUNCH_HOLE,
+        ],
+    )
     .bits()
 }
 
@@ -219,38 +272,99 @@ fn op(random: &mut Rng) -> Op {
     match weight {
         0..=139 => {
             let flags = open_flags(random);
-            Op::Open { slot: slot(random), path: path(random), flags, mode: mode(random) }
+            Op::Open {
+                slot: slot(random),
+                path: path(random),
+                flags,
+                mode: mode(random),
+            }
         }
         140..=149 => {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let flags = if random.u8(0..4) == 0 { flags | OFlags::EXCL } else { flags };
-            Op::Open { slot: slot(random), path: directory(random), flags, mode: mode(random) }
+            let flags = if random.u8(0..4) == 0 {
+                flags | OFlags::EXCL
+            } else {
+                flags
+            };
+            Op::Open {
+                slot: slot(random),
+                path: directory(random),
+                flags,
+                mode: mode(random),
+            }
         }
         150..=169 => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            Op::Open { slot: slot(random), path: directory(random), flags, mode: 0 }
+            Op::Open {
+                slot: slot(random),
+                path: directory(random),
+                flags,
+                mode: 0,
+            }
         }
         170..=199 => Op::Close { slot: slot(random) },
-        200..=206 => Op::Dup { from: slot(random), to: slot(random) },
-        207..=229 => Op::Read { slot: slot(random), len: length(random) },
-        230..=249 => Op::Pread { slot: slot(random), offset: offset(random), len: length(random) },
-        250..=289 => Op::Write { slot: slot(random), len: length(random), byte: random.u8(1..) },
-        290..=329 => Op::Pwrite { slot: slot(random), offset: offset(random), len: length(random), byte: random.u8(1..) },
-        330..=339 => Op::DirectRead { path: path(random), offset: random.u64(0..8) * 4096, len: 4096 * random.usize(1..8) },
+        200..=206 => Op::Dup {
+            from: slot(random),
+            to: slot(random),
+        },
+        207..=229 => Op::Read {
+            slot: slot(random),
+            len: length(random),
+        },
+        230..=249 => Op::Pread {
+            slot: slot(random),
+            offset: offset(random),
+            len: length(random),
+        },
+        250..=289 => Op::Write {
+            slot: slot(random),
+            len: length(random),
+            byte: random.u8(1..),
+        },
+        290..=329 => Op::Pwrite {
+            slot: slot(random),
+            offset: offset(random),
+            len: length(random),
+            byte: random.u8(1..),
+        },
+        330..=339 => Op::DirectRead {
+            path: path(random),
+            offset: random.u64(0..8) * 4096,
+            len: 4096 * random.usize(1..8),
+        },
         340..=354 => {
             let offset = offset(random).cast_signed() * if random.u8(0..4) == 0 { -1 } else { 1 };
-            Op::Seek { slot: slot(random), offset, whence: random.u8(0..3) }
+            Op::Seek {
+                slot: slot(random),
+                offset,
+                whence: random.u8(0..3),
+            }
         }
         355..=364 => Op::Extents { slot: slot(random) },
         365..=394 => {
-            let len = if random.u8(0..60) == 0 { 1 << 62 } else { offset(random) };
-            Op::Truncate { target: target(random), len }
+            let len = if random.u8(0..60) == 0 {
+                1 << 62
+            } else {
+                offset(random)
+            };
+            Op::Truncate {
+                target: target(random),
+                len,
+            }
         }
         395..=424 => Op::Fallocate {
             slot: slot(random),
             mode: fallocate_mode(random),
-            offset: if random.bool() { random.u64(0..30) * 4096 } else { offset(random) },
-            len: if random.bool() { random.u64(0..10) * 4096 } else { length(random) as u64 },
+            offset: if random.bool() {
+                random.u64(0..30) * 4096
+            } else {
+                offset(random)
+            },
+            len: if random.bool() {
+                random.u64(0..10) * 4096
+            } else {
+                length(random) as u64
+            },
         },
         425..=439 => Op::CopyRange {
             from: slot(random),
@@ -259,54 +373,140 @@ fn op(random: &mut Rng) -> Op {
             offset_out: offset(random),
             len: length(random),
         },
-        440..=446 => Op::Sendfile { from: slot(random), to: slot(random), len: length(random) },
-        447..=456 => Op::MapWrite { slot: slot(random), offset: offset(random), len: length(random), byte: random.u8(1..) },
-        457..=463 => Op::MapRead { slot: slot(random), offset: offset(random), len: length(random) },
-        464..=473 => Op::Fsync { slot: slot(random), data: random.bool() },
-        474..=523 => Op::Mkdir { path: if random.bool() { directory(random) } else { path(random) }, mode: mode(random) },
-        524..=539 => Op::Rmdir { path: directory(random) },
+        440..=446 => Op::Sendfile {
+            from: slot(random),
+            to: slot(random),
+            len: length(random),
+        },
+        447..=456 => Op::MapWrite {
+            slot: slot(random),
+            offset: offset(random),
+            len: length(random),
+            byte: random.u8(1..),
+        },
+        457..=463 => Op::MapRead {
+            slot: slot(random),
+            offset: offset(random),
+            len: length(random),
+        },
+        464..=473 => Op::Fsync {
+            slot: slot(random),
+            data: random.bool(),
+        },
+        474..=523 => Op::Mkdir {
+            path: if random.bool() {
+                directory(random)
+            } else {
+                path(random)
+            },
+            mode: mode(random),
+        },
+        524..=539 => Op::Rmdir {
+            path: directory(random),
+        },
         540..=584 => Op::Unlink { path: path(random) },
-        585..=639 => Op::Rename { from: path(random), to: path(random), flags: rename_flags(random) },
-        640..=664 => Op::Link { from: path(random), to: path(random), follow: random.u8(0..4) == 0 },
-        665..=671 => Op::LinkOpen { slot: slot(random), to: path(random) },
-        672..=696 => Op::Symlink { target: symlink_target(random), path: path(random) },
+        585..=639 => Op::Rename {
+            from: path(random),
+            to: path(random),
+            flags: rename_flags(random),
+        },
+        640..=664 => Op::Link {
+            from: path(random),
+            to: path(random),
+            follow: random.u8(0..4) == 0,
+        },
+        665..=671 => Op::LinkOpen {
+            slot: slot(random),
+            to: path(random),
+        },
+        672..=696 => Op::Symlink {
+            target: symlink_target(random),
+            path: path(random),
+        },
         697..=704 => Op::Readlink { path: path(random) },
         705..=719 => {
-            const KINDS: [u32; 5] = [libc::S_IFIFO, libc::S_IFSOCK, libc::S_IFCHR, libc::S_IFREG, libc::S_IFDIR];
-            Op::Mknod { path: path(random), kind: *pick(random, &KINDS), mode: mode(random) }
+            const KINDS: [u32; 5] = [
+                libc::S_IFIFO,
+                libc::S_IFSOCK,
+                libc::S_IFCHR,
+                libc::S_IFREG,
+                libc::S_IFDIR,
+            ];
+            Op::Mknod {
+                path: path(random),
+                kind: *pick(random, &KINDS),
+                mode: mode(random),
+            }
         }
-        720..=759 => Op::Chmod { target: target(random), mode: mode(random) },
+        720..=759 => Op::Chmod {
+            target: target(random),
+            mode: mode(random),
+        },
         760..=784 => Op::Chown {
             target: target(random),
             uid: *pick(random, &[None, Some(0), Some(1000), Some(1001), Some(1002)]),
             gid: *pick(random, &[None, Some(0), Some(1000), Some(2000), Some(2000)]),
             follow: random.bool(),
         },
-        785..=809 => {
-            Op::Utimens { target: target(random), atime: time(random), mtime: time(random), follow: random.bool() }
-        }
+        785..=809 => Op::Utimens {
+            target: target(random),
+            atime: time(random),
+            mtime: time(random),
+            follow: random.bool(),
+        },
         810..=844 => set_xattr(random),
-        845..=859 => {
-            Op::GetXattr { target: target(random), name: *pick(random, &XATTRS), room: *pick(random, &[0, 3, 4096]) }
-        }
-        860..=869 => Op::ListXattr { target: target(random) },
-        870..=884 => Op::RemoveXattr { target: target(random), name: *pick(random, &XATTRS) },
-        885..=899 => Op::ReadDir { path: directory(random), from: random.usize(0..12) },
-        900..=909 => Op::ReadDirSlot { slot: slot(random), limit: random.usize(1..20) },
-        910..=929 => Op::Stat { path: path(random), follow: random.bool() },
-        930..=944 => Op::Access { path: path(random), mode: random.u8(0..8) },
+        845..=859 => Op::GetXattr {
+            target: target(random),
+            name: *pick(random, &XATTRS),
+            room: *pick(random, &[0, 3, 4096]),
+        },
+        860..=869 => Op::ListXattr {
+            target: target(random),
+        },
+        870..=884 => Op::RemoveXattr {
+            target: target(random),
+            name: *pick(random, &XATTRS),
+        },
+        885..=899 => Op::ReadDir {
+            path: directory(random),
+            from: random.usize(0..12),
+        },
+        900..=909 => Op::ReadDirSlot {
+            slot: slot(random),
+            limit: random.usize(1..20),
+        },
+        910..=929 => Op::Stat {
+            path: path(random),
+            follow: random.bool(),
+        },
+        930..=944 => Op::Access {
+            path: path(random),
+            mode: random.u8(0..8),
+        },
         945..=949 => Op::StatFs { path: path(random) },
-        950..=964 => Op::Flock { slot: slot(random), operation: random.u8(0..3) },
-        965..=979 => {
-            Op::RecordLock { slot: slot(random), kind: random.u8(0..3), start: random.i64(0..100), len: random.i64(0..50) }
-        }
+        950..=964 => Op::Flock {
+            slot: slot(random),
+            operation: random.u8(0..3),
+        },
+        965..=979 => Op::RecordLock {
+            slot: slot(random),
+            kind: random.u8(0..3),
+            start: random.i64(0..100),
+            len: random.i64(0..50),
+        },
         980..=987 => Op::GetFlags { path: path(random) },
         988..=997 => {
             const APPEND: u32 = 0x20;
             const IMMUTABLE: u32 = 0x10;
             const NODUMP: u32 = 0x40;
-            Op::SetFlags { path: path(random), flags: *pick(random, &[0, 0, 0, 0, APPEND, IMMUTABLE, NODUMP]) }
+            Op::SetFlags {
+                path: path(random),
+                flags: *pick(random, &[0, 0, 0, 0, APPEND, IMMUTABLE, NODUMP]),
+            }
         }
-        _ => Op::Populate { path: directory(random), count: random.usize(1..250) },
+        _ => Op::Populate {
+            path: directory(random),
+            count: random.usize(1..250),
+        },
     }
 }

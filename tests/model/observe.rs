@@ -23,7 +23,11 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Digest {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
-        Digest { len: bytes.len(), head: bytes[..bytes.len().min(24)].escape_ascii().to_string(), hash: hasher.finish() }
+        Digest {
+            len: bytes.len(),
+            head: bytes[..bytes.len().min(24)].escape_ascii().to_string(),
+            hash: hasher.finish(),
+        }
     }
 }
 
@@ -105,8 +109,14 @@ impl Seen {
     /// Everything, to compare a file of the mount with the same file on the host.
     pub fn exact(&self) -> Vec<(&'static str, i128)> {
         let stat = &self.0;
-        let moment = |time: StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
-        let born = if stat.stx_mask & StatxFlags::BTIME.bits() == 0 { -1 } else { moment(stat.stx_btime) };
+        let moment = |time: StatxTimestamp| {
+            i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+        };
+        let born = if stat.stx_mask & StatxFlags::BTIME.bits() == 0 {
+            -1
+        } else {
+            moment(stat.stx_btime)
+        };
         vec![
             ("ino", stat.stx_ino.into()),
             ("mode", stat.stx_mode.into()),
@@ -131,8 +141,14 @@ fn wanted() -> StatxFlags {
 
 /// Nothing sets a time within an hour of the test; operations do.
 fn stamp(time: StatxTimestamp) -> Stamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    if (now - time.tv_sec).abs() < 3600 { Stamp::Recent } else { Stamp::At(time.tv_sec, time.tv_nsec) }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs().cast_signed());
+    if (now - time.tv_sec).abs() < 3600 {
+        Stamp::Recent
+    } else {
+        Stamp::At(time.tv_sec, time.tv_nsec)
+    }
 }
 
 /// The ranges of a file that hold data.
@@ -166,7 +182,10 @@ pub fn fine_grained(directory: &Path) -> std::io::Result<bool> {
         std::fs::write(&file, [round])?;
         std::fs::hard_link(&file, &link)?;
         let after = [Seen::path(&name(directory))?, Seen::path(&name(&file))?];
-        fine &= before.iter().zip(&after).all(|(before, after)| before.touched(after) == Some((true, true)));
+        fine &= before
+            .iter()
+            .zip(&after)
+            .all(|(before, after)| before.touched(after) == Some((true, true)));
         std::fs::remove_file(&link)?;
         // tmpfs gives the directory the time of the file, which nobody has looked at.
         std::os::unix::fs::symlink("nowhere", &link)?;

@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use crate::op::Step;
 
 /// Leaves out steps as long as `fails` still does, within a budget of time.
-pub fn minimal(steps: Vec<Step>, budget: Duration, mut fails: impl FnMut(&[Step]) -> bool) -> Vec<Step> {
+pub fn minimal(
+    steps: Vec<Step>,
+    budget: Duration,
+    mut fails: impl FnMut(&[Step]) -> bool,
+) -> Vec<Step> {
     let end = Instant::now() + budget;
     let mut steps = steps;
     let mut chunk = (steps.len() / 2).max(1);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{
-    self, Access, AtFlags, CWD, Dev, FallocateFlags, FileType, FlockOperation, Gid, IFlags, Mode, OFlags, RawDir,
-    RenameFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
+    self, Access, AtFlags, CWD, Dev, FallocateFlags, FileType, FlockOperation, Gid, IFlags, Mode,
+    OFlags, RawDir, RenameFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -94,14 +94,30 @@ impl Side {
         let touched = before
             .iter()
             .filter(|(label, _)| self.fine_times && !(replaced && label.starts_with("slot")))
-            .filter_map(|(label, before)| Some((label, before, &after.iter().find(|(other, _)| other == label)?.1)))
+            .filter_map(|(label, before)| {
+                Some((
+                    label,
+                    before,
+                    &after.iter().find(|(other, _)| other == label)?.1,
+                ))
+            })
             .map(|(label, before, after)| {
                 let both = before.as_ref().ok().zip(after.as_ref().ok());
-                (label.clone(), both.and_then(|(before, after)| before.touched(after)))
+                (
+                    label.clone(),
+                    both.and_then(|(before, after)| before.touched(after)),
+                )
             })
             .collect();
-        let seen = after.into_iter().map(|(label, seen)| (label, seen.map(|seen| seen.meta()))).collect();
-        Effect { result, seen, touched }
+        let seen = after
+            .into_iter()
+            .map(|(label, seen)| (label, seen.map(|seen| seen.meta())))
+            .collect();
+        Effect {
+            result,
+            seen,
+            touched,
+        }
     }
 
     fn look(&self, op: &Op) -> Vec<(String, Result<Seen, Errno>)> {
@@ -121,18 +137,34 @@ impl Side {
     }
 
     fn slot(&self, slot: usize) -> Result<BorrowedFd<'_>, Errno> {
-        self.slots[slot].as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+        self.slots[slot]
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or(Errno::BADF)
     }
 
     fn perform(&mut self, op: &Op) -> Result<Value, Errno> {
         match op {
-            Op::Open { slot, path, flags, mode } => {
+            Op::Open {
+                slot,
+                path,
+                flags,
+                mode,
+            } => {
                 // The number of the descriptor is free again before the file is opened, on both sides.
                 self.slots[*slot] = None;
-                self.slots[*slot] = Some(fs::openat(CWD, &path.0, *flags, Mode::from_raw_mode(*mode))?);
+                self.slots[*slot] = Some(fs::openat(
+                    CWD,
+                    &path.0,
+                    *flags,
+                    Mode::from_raw_mode(*mode),
+                )?);
                 done()
             }
-            Op::Close { slot } => self.slots[*slot].take().ok_or(Errno::BADF).map(|_| Value::Done),
+            Op::Close { slot } => self.slots[*slot]
+                .take()
+                .ok_or(Errno::BADF)
+                .map(|_| Value::Done),
             Op::Dup { from, to } => {
                 let fd = rustix::io::fcntl_dupfd_cloexec(self.slot(*from)?, 0)?;
                 self.slots[*to] = Some(fd);
@@ -147,7 +179,11 @@ impl Side {
             | Op::MapWrite { .. }
             | Op::CopyRange { .. }
             | Op::Sendfile { .. } => self.transfer(op),
-            Op::Seek { slot, offset, whence } => {
+            Op::Seek {
+                slot,
+                offset,
+                whence,
+            } => {
                 let to = match whence {
                     0 => SeekFrom::Start(offset.unsigned_abs()),
                     1 => SeekFrom::Current(*offset),
@@ -155,16 +191,35 @@ impl Side {
                 };
                 // Offsets in directories are the file system's business.
                 let fd = self.slot(*slot)?;
-                if is(fd, FileType::Directory) { done() } else { fs::seek(fd, to).map(Value::Number) }
+                if is(fd, FileType::Directory) {
+                    done()
+                } else {
+                    fs::seek(fd, to).map(Value::Number)
+                }
             }
             Op::Extents { slot } => self.extents(*slot),
-            Op::Truncate { target: Target::Slot(slot), len } => fs::ftruncate(self.slot(*slot)?, *len).map(unit),
-            Op::Truncate { target: Target::Path(path), len } => {
-                nix::unistd::truncate(path.0.as_c_str(), len.cast_signed()).map_err(errno).map(unit)
-            }
-            Op::Fallocate { slot, mode, offset, len } => {
-                fs::fallocate(self.slot(*slot)?, FallocateFlags::from_bits_retain(*mode), *offset, *len).map(unit)
-            }
+            Op::Truncate {
+                target: Target::Slot(slot),
+                len,
+            } => fs::ftruncate(self.slot(*slot)?, *len).map(unit),
+            Op::Truncate {
+                target: Target::Path(path),
+                len,
+            } => nix::unistd::truncate(path.0.as_c_str(), len.cast_signed())
+                .map_err(errno)
+                .map(unit),
+            Op::Fallocate {
+                slot,
+                mode,
+                offset,
+                len,
+            } => fs::fallocate(
+                self.slot(*slot)?,
+                FallocateFlags::from_bits_retain(*mode),
+                *offset,
+                *len,
+            )
+            .map(unit),
             Op::Fsync { slot, data: true } => fs::fdatasync(self.slot(*slot)?).map(unit),
             Op::Fsync { slot, data: false } => fs::fsync(self.slot(*slot)?).map(unit),
             Op::Flock { slot, operation } => {
@@ -175,7 +230,12 @@ impl Side {
                 ];
                 fs::flock(self.slot(*slot)?, OPERATIONS[usize::from(*operation)]).map(unit)
             }
-            Op::RecordLock { slot, kind, start, len } => {
+            Op::RecordLock {
+                slot,
+                kind,
+                start,
+                len,
+            } => {
                 const KINDS: [i32; 3] = [libc::F_RDLCK, libc::F_WRLCK, libc::F_UNLCK];
                 let lock = libc::flock {
                     l_type: KINDS[usize::from(*kind)] as i16,
@@ -184,22 +244,39 @@ impl Side {
                     l_len: *len,
                     l_pid: 0,
                 };
-                fcntl(self.slot(*slot)?, FcntlArg::F_OFD_SETLK(&lock)).map_err(errno).map(|_| Value::Done)
+                fcntl(self.slot(*slot)?, FcntlArg::F_OFD_SETLK(&lock))
+                    .map_err(errno)
+                    .map(|_| Value::Done)
             }
             Op::ReadDirSlot { slot, limit } => list(self.slot(*slot)?, *limit),
             Op::LinkOpen { slot, to } => {
                 fs::linkat(self.slot(*slot)?, c"", CWD, &to.0, AtFlags::EMPTY_PATH).map(unit)
             }
-            Op::Chmod { target: Target::Slot(slot), mode } => {
-                fs::fchmod(self.slot(*slot)?, Mode::from_raw_mode(*mode)).map(unit)
-            }
-            Op::Chown { target: Target::Slot(slot), uid, gid, .. } => {
-                fs::fchown(self.slot(*slot)?, uid.map(Uid::from_raw), gid.map(Gid::from_raw)).map(unit)
-            }
-            Op::Utimens { target: Target::Slot(slot), atime, mtime, .. } => {
-                fs::futimens(self.slot(*slot)?, &times(*atime, *mtime)).map(unit)
-            }
-            Op::SetXattr { .. } | Op::GetXattr { .. } | Op::ListXattr { .. } | Op::RemoveXattr { .. } => self.xattr(op),
+            Op::Chmod {
+                target: Target::Slot(slot),
+                mode,
+            } => fs::fchmod(self.slot(*slot)?, Mode::from_raw_mode(*mode)).map(unit),
+            Op::Chown {
+                target: Target::Slot(slot),
+                uid,
+                gid,
+                ..
+            } => fs::fchown(
+                self.slot(*slot)?,
+                uid.map(Uid::from_raw),
+                gid.map(Gid::from_raw),
+            )
+            .map(unit),
+            Op::Utimens {
+                target: Target::Slot(slot),
+                atime,
+                mtime,
+                ..
+            } => fs::futimens(self.slot(*slot)?, &times(*atime, *mtime)).map(unit),
+            Op::SetXattr { .. }
+            | Op::GetXattr { .. }
+            | Op::ListXattr { .. }
+            | Op::RemoveXattr { .. } => self.xattr(op),
             _ => by_name(op),
         }
     }
@@ -216,10 +293,19 @@ impl Side {
                 let got = rustix::io::pread(self.slot(*slot)?, &mut buffer, *offset)?;
                 Ok(Value::Bytes(Digest::of(&buffer[..got])))
             }
-            Op::Write { slot, len, byte } => number(rustix::io::write(self.slot(*slot)?, &pattern(*len, *byte))),
-            Op::Pwrite { slot, offset, len, byte } => {
-                number(rustix::io::pwrite(self.slot(*slot)?, &pattern(*len, *byte), *offset))
+            Op::Write { slot, len, byte } => {
+                number(rustix::io::write(self.slot(*slot)?, &pattern(*len, *byte)))
             }
+            Op::Pwrite {
+                slot,
+                offset,
+                len,
+                byte,
+            } => number(rustix::io::pwrite(
+                self.slot(*slot)?,
+                &pattern(*len, *byte),
+                *offset,
+            )),
             Op::DirectRead { path, offset, len } => {
                 let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let file = fs::openat(CWD, &path.0, flags, Mode::empty())?;
@@ -229,25 +315,50 @@ impl Side {
                 Ok(Value::Bytes(Digest::of(&buffer[skip..skip + got])))
             }
             Op::MapRead { slot, offset, len } => {
-                let Some((start, len)) = self.inside(*slot, *offset, *len)? else { return done() };
+                let Some((start, len)) = self.inside(*slot, *offset, *len)? else {
+                    return done();
+                };
                 let within = (start % PAGE) as usize;
-                let mapping = Mapping::shared(self.slot(*slot)?, start - start % PAGE, within + len, false)?;
+                let mapping =
+                    Mapping::shared(self.slot(*slot)?, start - start % PAGE, within + len, false)?;
                 let mut buffer = vec![0; len];
                 mapping.read(within, &mut buffer);
                 Ok(Value::Bytes(Digest::of(&buffer)))
             }
-            Op::MapWrite { slot, offset, len, byte } => {
-                let Some((start, len)) = self.inside(*slot, *offset, *len)? else { return done() };
+            Op::MapWrite {
+                slot,
+                offset,
+                len,
+                byte,
+            } => {
+                let Some((start, len)) = self.inside(*slot, *offset, *len)? else {
+                    return done();
+                };
                 let within = (start % PAGE) as usize;
-                let mut mapping = Mapping::shared(self.slot(*slot)?, start - start % PAGE, within + len, true)?;
+                let mut mapping =
+                    Mapping::shared(self.slot(*slot)?, start - start % PAGE, within + len, true)?;
                 mapping.write(within, &pattern(len, *byte));
                 mapping.sync().map(unit)
             }
-            Op::CopyRange { from, to, offset_in, offset_out, len } => {
+            Op::CopyRange {
+                from,
+                to,
+                offset_in,
+                offset_out,
+                len,
+            } => {
                 let (mut at, mut into) = (*offset_in, *offset_out);
-                number(fs::copy_file_range(self.slot(*from)?, Some(&mut at), self.slot(*to)?, Some(&mut into), *len))
+                number(fs::copy_file_range(
+                    self.slot(*from)?,
+                    Some(&mut at),
+                    self.slot(*to)?,
+                    Some(&mut into),
+                    *len,
+                ))
             }
-            Op::Sendfile { from, to, len } => number(fs::sendfile(self.slot(*to)?, self.slot(*from)?, None, *len)),
+            Op::Sendfile { from, to, len } => {
+                number(fs::sendfile(self.slot(*to)?, self.slot(*from)?, None, *len))
+            }
             other => unreachable!("{other:?} transfers nothing"),
         }
     }
@@ -272,9 +383,13 @@ impl Side {
             return done();
         }
         let mut got = extents(fd)?;
-        let Some(host) = self.behind(fd) else { return done() };
+        let Some(host) = self.behind(fd) else {
+            return done();
+        };
         for _ in 0..5 {
-            let Ok(file) = File::open(&host) else { return done() };
+            let Ok(file) = File::open(&host) else {
+                return done();
+            };
             let expected = extents(file.as_fd())?;
             if got == expected {
                 return done();
@@ -286,8 +401,12 @@ impl Side {
                 continue;
             }
         }
-        let expected = File::open(&host).map_err(|_| Errno::IO).and_then(|file| extents(file.as_fd()))?;
-        Ok(Value::Broken(format!("extents {got:?}, on the host {expected:?}")))
+        let expected = File::open(&host)
+            .map_err(|_| Errno::IO)
+            .and_then(|file| extents(file.as_fd()))?;
+        Ok(Value::Broken(format!(
+            "extents {got:?}, on the host {expected:?}"
+        )))
     }
 
     /// The file on the host behind an open one, if it still has its name.
@@ -303,7 +422,12 @@ impl Side {
 
     fn xattr(&self, op: &Op) -> Result<Value, Errno> {
         match op {
-            Op::SetXattr { target, name, value, flags } => {
+            Op::SetXattr {
+                target,
+                name,
+                value,
+                flags,
+            } => {
                 let flags = XattrFlags::from_bits_retain(*flags);
                 match target {
                     Target::Slot(slot) => fs::fsetxattr(self.slot(*slot)?, *name, value, flags),
@@ -314,10 +438,16 @@ impl Side {
             Op::GetXattr { target, name, room } => {
                 let mut buffer = vec![0_u8; *room];
                 let len = match target {
-                    Target::Slot(slot) => fs::fgetxattr(self.slot(*slot)?, *name, buffer.as_mut_slice())?,
+                    Target::Slot(slot) => {
+                        fs::fgetxattr(self.slot(*slot)?, *name, buffer.as_mut_slice())?
+                    }
                     Target::Path(path) => fs::lgetxattr(&path.0, *name, buffer.as_mut_slice())?,
                 };
-                if *room == 0 { Ok(Value::Number(len as u64)) } else { Ok(Value::Bytes(Digest::of(&buffer[..len]))) }
+                if *room == 0 {
+                    Ok(Value::Number(len as u64))
+                } else {
+                    Ok(Value::Bytes(Digest::of(&buffer[..len])))
+                }
             }
             Op::ListXattr { target } => {
                 let mut buffer = vec![0_u8; 65536];
@@ -327,8 +457,14 @@ impl Side {
                 };
                 Ok(Value::Names(xattr_names(&buffer[..len])))
             }
-            Op::RemoveXattr { target: Target::Slot(slot), name } => fs::fremovexattr(self.slot(*slot)?, *name).map(unit),
-            Op::RemoveXattr { target: Target::Path(path), name } => fs::lremovexattr(&path.0, *name).map(unit),
+            Op::RemoveXattr {
+                target: Target::Slot(slot),
+                name,
+            } => fs::fremovexattr(self.slot(*slot)?, *name).map(unit),
+            Op::RemoveXattr {
+                target: Target::Path(path),
+                name,
+            } => fs::lremovexattr(&path.0, *name).map(unit),
             other => unreachable!("{other:?} is not about extended attributes"),
         }
     }
@@ -336,53 +472,104 @@ impl Side {
 
 /// Operations that need nothing but names, relative to the working directory.
 fn by_name(op: &Op) -> Result<Value, Errno> {
-    let follow = |follow: bool| if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    let follow = |follow: bool| {
+        if follow {
+            AtFlags::empty()
+        } else {
+            AtFlags::SYMLINK_NOFOLLOW
+        }
+    };
     match op {
         Op::Mkdir { path, mode } => fs::mkdirat(CWD, &path.0, Mode::from_raw_mode(*mode)).map(unit),
         Op::Rmdir { path } => fs::unlinkat(CWD, &path.0, AtFlags::REMOVEDIR).map(unit),
         Op::Unlink { path } => fs::unlinkat(CWD, &path.0, AtFlags::empty()).map(unit),
-        Op::Rename { from, to, flags } => {
-            fs::renameat_with(CWD, &from.0, CWD, &to.0, RenameFlags::from_bits_retain(*flags)).map(unit)
-        }
+        Op::Rename { from, to, flags } => fs::renameat_with(
+            CWD,
+            &from.0,
+            CWD,
+            &to.0,
+            RenameFlags::from_bits_retain(*flags),
+        )
+        .map(unit),
         Op::Link { from, to, follow } => {
-            let flags = if *follow { AtFlags::SYMLINK_FOLLOW } else { AtFlags::empty() };
+            let flags = if *follow {
+                AtFlags::SYMLINK_FOLLOW
+            } else {
+                AtFlags::empty()
+            };
             fs::linkat(CWD, &from.0, CWD, &to.0, flags).map(unit)
         }
         Op::Symlink { target, path } => fs::symlinkat(&target.0, CWD, &path.0).map(unit),
-        Op::Readlink { path } => {
-            fs::readlinkat(CWD, &path.0, Vec::new()).map(|target| Value::Bytes(Digest::of(target.as_bytes())))
-        }
+        Op::Readlink { path } => fs::readlinkat(CWD, &path.0, Vec::new())
+            .map(|target| Value::Bytes(Digest::of(target.as_bytes()))),
         Op::Mknod { path, kind, mode } => {
             // A number for local use: nothing drives it.
-            let device: Dev = if *kind == libc::S_IFCHR { fs::makedev(60, 7) } else { 0 };
-            fs::mknodat(CWD, &path.0, FileType::from_raw_mode(*kind), Mode::from_raw_mode(*mode), device).map(unit)
+            let device: Dev = if *kind == libc::S_IFCHR {
+                fs::makedev(60, 7)
+            } else {
+                0
+            };
+            fs::mknodat(
+                CWD,
+                &path.0,
+                FileType::from_raw_mode(*kind),
+                Mode::from_raw_mode(*mode),
+                device,
+            )
+            .map(unit)
         }
-        Op::Chmod { target: Target::Path(path), mode } => {
-            fs::chmodat(CWD, &path.0, Mode::from_raw_mode(*mode), AtFlags::empty()).map(unit)
-        }
-        Op::Chown { target: Target::Path(path), uid, gid, follow: f } => {
-            fs::chownat(CWD, &path.0, uid.map(Uid::from_raw), gid.map(Gid::from_raw), follow(*f)).map(unit)
-        }
-        Op::Utimens { target: Target::Path(path), atime, mtime, follow: f } => {
-            fs::utimensat(CWD, &path.0, &times(*atime, *mtime), follow(*f)).map(unit)
-        }
+        Op::Chmod {
+            target: Target::Path(path),
+            mode,
+        } => fs::chmodat(CWD, &path.0, Mode::from_raw_mode(*mode), AtFlags::empty()).map(unit),
+        Op::Chown {
+            target: Target::Path(path),
+            uid,
+            gid,
+            follow: f,
+        } => fs::chownat(
+            CWD,
+            &path.0,
+            uid.map(Uid::from_raw),
+            gid.map(Gid::from_raw),
+            follow(*f),
+        )
+        .map(unit),
+        Op::Utimens {
+            target: Target::Path(path),
+            atime,
+            mtime,
+            follow: f,
+        } => fs::utimensat(CWD, &path.0, &times(*atime, *mtime), follow(*f)).map(unit),
         Op::ReadDir { path, from } => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            list(fs::openat(CWD, &path.0, flags, Mode::empty())?.as_fd(), *from)
+            list(
+                fs::openat(CWD, &path.0, flags, Mode::empty())?.as_fd(),
+                *from,
+            )
         }
         Op::Stat { path, follow: f } => fs::statat(CWD, &path.0, follow(*f)).map(drop).map(unit),
-        Op::Access { path, mode } => {
-            fs::accessat(CWD, &path.0, Access::from_bits_retain(u32::from(*mode)), AtFlags::EACCESS).map(unit)
-        }
+        Op::Access { path, mode } => fs::accessat(
+            CWD,
+            &path.0,
+            Access::from_bits_retain(u32::from(*mode)),
+            AtFlags::EACCESS,
+        )
+        .map(unit),
         Op::StatFs { path } => fs::statvfs(&path.0).map(|stat| {
-            let text = format!("{} {} {} {}", stat.f_bsize, stat.f_frsize, stat.f_blocks, stat.f_namemax);
+            let text = format!(
+                "{} {} {} {}",
+                stat.f_bsize, stat.f_frsize, stat.f_blocks, stat.f_namemax
+            );
             Value::Names(vec![text])
         }),
         Op::GetFlags { path } => {
             fs::ioctl_getflags(for_flags(path)?).map(|flags| Value::Number(u64::from(flags.bits())))
         }
         Op::SetFlags { path, flags } => {
-            const CHANGEABLE: IFlags = IFlags::APPEND.union(IFlags::IMMUTABLE).union(IFlags::NODUMP);
+            const CHANGEABLE: IFlags = IFlags::APPEND
+                .union(IFlags::IMMUTABLE)
+                .union(IFlags::NODUMP);
             let file = for_flags(path)?;
             let others = fs::ioctl_getflags(&file)? - CHANGEABLE;
             fs::ioctl_setflags(&file, others | IFlags::from_bits_retain(*flags)).map(unit)
@@ -399,9 +586,12 @@ fn by_name(op: &Op) -> Result<Value, Errno> {
     }
 }
 
+/// Opens a file to ask for its flags. FUSE only has them for files and directories, ext4 for some others too.
 fn for_flags(path: &Name) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    fs::openat(CWD, &path.0, flags, Mode::empty())
+    let fd = fs::openat(CWD, &path.0, flags, Mode::empty())?;
+    let has_flags = is(fd.as_fd(), FileType::RegularFile) || is(fd.as_fd(), FileType::Directory);
+    if has_flags { Ok(fd) } else { Err(Errno::NOTTY) }
 }
 
 /// Names and types in a directory, sorted; that seeking to the place after an entry gives the rest is checked too.
@@ -415,7 +605,9 @@ pub fn list(fd: BorrowedFd<'_>, from: usize) -> Result<Value, Errno> {
         fs::seek(fd, SeekFrom::Start(*cookie))?;
         let (rest, _) = entries(fd)?;
         if rest != names[from..] {
-            return Ok(Value::Broken(format!("after entry {from} of {names:?} comes {rest:?}")));
+            return Ok(Value::Broken(format!(
+                "after entry {from} of {names:?} comes {rest:?}"
+            )));
         }
     }
     names.sort();
@@ -431,7 +623,11 @@ fn entries(fd: BorrowedFd<'_>) -> Result<(Vec<String>, Vec<u64>), Errno> {
     let (mut names, mut cookies) = (Vec::new(), Vec::new());
     while let Some(entry) = directory.next() {
         let entry = entry?;
-        names.push(format!("{} {:?}", entry.file_name().to_bytes().escape_ascii(), entry.file_type()));
+        names.push(format!(
+            "{} {:?}",
+            entry.file_name().to_bytes().escape_ascii(),
+            entry.file_type()
+        ));
         cookies.push(entry.next_entry_cookie());
     }
     Ok((names, cookies))
@@ -454,11 +650,20 @@ fn is(fd: BorrowedFd<'_>, kind: FileType) -> bool {
 
 fn times(atime: Time, mtime: Time) -> Timestamps {
     let spec = |time| match time {
-        Time::Now => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
-        Time::Omit => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        Time::Now => Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_NOW,
+        },
+        Time::Omit => Timespec {
+            tv_sec: 0,
+            tv_nsec: fs::UTIME_OMIT,
+        },
         Time::At(tv_sec, tv_nsec) => Timespec { tv_sec, tv_nsec },
     };
-    Timestamps { last_access: spec(atime), last_modification: spec(mtime) }
+    Timestamps {
+        last_access: spec(atime),
+        last_modification: spec(mtime),
+    }
 }
 
 fn pattern(len: usize, byte: u8) -> Vec<u8> {

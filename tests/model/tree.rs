@@ -28,7 +28,9 @@ pub fn compare(mount: &Side, plain: &Side) -> Vec<String> {
     for (name, node) in &expected {
         match got.get(name) {
             None => problems.push(format!("{name}: missing")),
-            Some(other) if other != node => problems.push(format!("{name}: expected {node:?}\n    got {other:?}")),
+            Some(other) if other != node => {
+                problems.push(format!("{name}: expected {node:?}\n    got {other:?}"))
+            }
             Some(_) => {}
         }
     }
@@ -74,10 +76,18 @@ fn walk(side: &Side, problems: &mut Vec<String>) -> BTreeMap<String, Node> {
                 }
             };
             if seen.inode() != entry.ino() {
-                problems.push(format!("{path:?}: d_ino {}, st_ino {}", entry.ino(), seen.inode()));
+                problems.push(format!(
+                    "{path:?}: d_ino {}, st_ino {}",
+                    entry.ino(),
+                    seen.inode()
+                ));
             }
             if entry.file_type() != rustix::fs::FileType::from_raw_mode(seen.mode()) {
-                problems.push(format!("{path:?}: d_type {:?}, mode {:o}", entry.file_type(), seen.mode()));
+                problems.push(format!(
+                    "{path:?}: d_type {:?}, mode {:o}",
+                    entry.file_type(),
+                    seen.mode()
+                ));
             }
             against_host(side, &path, problems);
             if seen.mode() & libc::S_IFMT == libc::S_IFDIR {
@@ -105,7 +115,12 @@ fn against_host(side: &Side, path: &Name, problems: &mut Vec<String>) {
             problems.push(format!("{path:?} is not on both the mount and the host"));
             return;
         };
-        different = got.exact().into_iter().zip(expected.exact()).filter(|(got, expected)| got != expected).collect();
+        different = got
+            .exact()
+            .into_iter()
+            .zip(expected.exact())
+            .filter(|(got, expected)| got != expected)
+            .collect();
         if different.is_empty() {
             return;
         }
@@ -126,16 +141,27 @@ fn node(path: &Name, seen: &Seen) -> Result<Node, Errno> {
     }
     let content = match seen.mode() & libc::S_IFMT {
         libc::S_IFREG => Some(content(path)?),
-        libc::S_IFLNK => Some(Digest::of(fs::readlinkat(CWD, &path.0, Vec::new())?.as_bytes())),
+        libc::S_IFLNK => Some(Digest::of(
+            fs::readlinkat(CWD, &path.0, Vec::new())?.as_bytes(),
+        )),
         _ => None,
     };
-    Ok(Node { meta: seen.meta(), xattrs, content })
+    Ok(Node {
+        meta: seen.meta(),
+        xattrs,
+        content,
+    })
 }
 
 /// The bytes of a file; only those with data of a large one.
 fn content(path: &Name) -> Result<Digest, Errno> {
     const LARGE: u64 = 4 << 20;
-    let file = File::from(fs::openat(CWD, &path.0, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    let file = File::from(fs::openat(
+        CWD,
+        &path.0,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?);
     let size = fs::fstat(&file)?.st_size.cast_unsigned();
     if size <= LARGE {
         let mut bytes = vec![0; size as usize];
@@ -146,13 +172,20 @@ fn content(path: &Name) -> Result<Digest, Errno> {
     let mut bytes = size.to_le_bytes().to_vec();
     for (start, end) in ranges {
         let mut buffer = vec![0; usize::try_from(end - start).unwrap_or(0).min(8 << 20)];
-        file.read_exact_at(&mut buffer, start).map_err(|_| Errno::IO)?;
+        file.read_exact_at(&mut buffer, start)
+            .map_err(|_| Errno::IO)?;
         // Zeros are the same whether they are stored or not.
-        bytes.extend(buffer.into_iter().enumerate().filter(|(_, byte)| *byte != 0).flat_map(|(at, byte)| {
-            let mut record = (start + at as u64).to_le_bytes().to_vec();
-            record.push(byte);
-            record
-        }));
+        bytes.extend(
+            buffer
+                .into_iter()
+                .enumerate()
+                .filter(|(_, byte)| *byte != 0)
+                .flat_map(|(at, byte)| {
+                    let mut record = (start + at as u64).to_le_bytes().to_vec();
+                    record.push(byte);
+                    record
+                }),
+        );
     }
     Ok(Digest::of(&bytes))
 }

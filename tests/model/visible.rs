@@ -24,13 +24,19 @@ pub fn run(options: &[&str], limit: Duration) -> Result<()> {
         File::open(view.join("open"))?
     };
     for round in 0..5_u8 {
-        let check = Check { host: &host, view: &view, limit, round };
+        let check = Check {
+            host: &host,
+            view: &view,
+            limit,
+            round,
+        };
         check.all()?;
         let text = format!("open {round}");
         fs::write(host.join("open"), &text)?;
         check.seen("contents of an open file", || {
             let mut buffer = [0; 100];
-            open.read_at(&mut buffer, 0).is_ok_and(|got| &buffer[..got] == text.as_bytes())
+            open.read_at(&mut buffer, 0)
+                .is_ok_and(|got| &buffer[..got] == text.as_bytes())
         })?;
     }
     drop(open);
@@ -46,7 +52,11 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn seen(&self, what: &str, condition: impl FnMut() -> bool) -> Result<()> {
-        ensure!(wait::until(self.limit, condition), "not seen within {:?}: {what}", self.limit);
+        ensure!(
+            wait::until(self.limit, condition),
+            "not seen within {:?}: {what}",
+            self.limit
+        );
         Ok(())
     }
 
@@ -66,7 +76,9 @@ impl Check<'_> {
         ensure!(!path.exists(), "{name} exists before it was created");
         fs::write(&on_host, "one")?;
         self.seen("a new file", || path.exists())?;
-        self.seen("contents", || fs::read(&path).is_ok_and(|text| text == b"one"))?;
+        self.seen("contents", || {
+            fs::read(&path).is_ok_and(|text| text == b"one")
+        })?;
         self.seen("a new entry of a directory", || {
             fs::read_dir(self.view.join("d")).is_ok_and(|mut entries| {
                 entries.any(|entry| entry.is_ok_and(|entry| entry.path() == path))
@@ -75,31 +87,48 @@ impl Check<'_> {
 
         self.warm(&name);
         fs::write(&on_host, "two")?;
-        self.seen("contents of the same size", || fs::read(&path).is_ok_and(|text| text == b"two"))?;
+        self.seen("contents of the same size", || {
+            fs::read(&path).is_ok_and(|text| text == b"two")
+        })?;
 
         self.warm(&name);
-        File::options().append(true).open(&on_host)?.write_all(b" and more")?;
-        self.seen("what was appended", || fs::read(&path).is_ok_and(|text| text == b"two and more"))?;
-        self.seen("the size", || fs::metadata(&path).is_ok_and(|stat| stat.len() == 12))?;
+        File::options()
+            .append(true)
+            .open(&on_host)?
+            .write_all(b" and more")?;
+        self.seen("what was appended", || {
+            fs::read(&path).is_ok_and(|text| text == b"two and more")
+        })?;
+        self.seen("the size", || {
+            fs::metadata(&path).is_ok_and(|stat| stat.len() == 12)
+        })?;
 
         self.warm(&name);
         File::options().write(true).open(&on_host)?.set_len(1)?;
-        self.seen("a truncation", || fs::read(&path).is_ok_and(|text| text == b"t"))?;
+        self.seen("a truncation", || {
+            fs::read(&path).is_ok_and(|text| text == b"t")
+        })?;
 
         self.warm(&name);
         fs::set_permissions(&on_host, fs::Permissions::from_mode(0o640))?;
-        self.seen("chmod", || fs::metadata(&path).is_ok_and(|stat| stat.permissions().mode() & 0o777 == 0o640))?;
+        self.seen("chmod", || {
+            fs::metadata(&path).is_ok_and(|stat| stat.permissions().mode() & 0o777 == 0o640)
+        })?;
 
         let _ = get_xattr(&path);
         rustix::fs::setxattr(&on_host, "user.seen", &[self.round], XattrFlags::empty())?;
-        self.seen("an extended attribute", || get_xattr(&path) == Some(vec![self.round]))?;
+        self.seen("an extended attribute", || {
+            get_xattr(&path) == Some(vec![self.round])
+        })?;
 
         self.warm(&name);
         let moved = format!("d/moved-{}", self.round);
         self.warm(&moved);
         fs::rename(&on_host, self.host.join(&moved))?;
         self.seen("the old name of a renamed file", || !path.exists())?;
-        self.seen("the new name of a renamed file", || self.view.join(&moved).exists())?;
+        self.seen("the new name of a renamed file", || {
+            self.view.join(&moved).exists()
+        })?;
 
         self.warm(&moved);
         let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(self.host.join(&moved))?);
@@ -129,7 +158,9 @@ impl Check<'_> {
         fs::create_dir(self.host.join(&directory))?;
         self.seen("a new directory", || self.view.join(&directory).is_dir())?;
         fs::remove_dir(self.host.join(&directory))?;
-        self.seen("a removed directory", || !self.view.join(&directory).exists())
+        self.seen("a removed directory", || {
+            !self.view.join(&directory).exists()
+        })
     }
 }
 

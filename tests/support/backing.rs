@@ -32,7 +32,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [Kind::Ext4, Kind::Tmpfs, Kind::Xfs, Kind::Btrfs, Kind::Overlay];
+    pub const ALL: [Kind; 5] = [
+        Kind::Ext4,
+        Kind::Tmpfs,
+        Kind::Xfs,
+        Kind::Btrfs,
+        Kind::Overlay,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -77,9 +83,13 @@ pub fn make_directory(path: &Path) -> Result<()> {
 pub fn area(kind: Kind) -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let root = {
-        let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut made = MADE
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let made = made.get_or_insert_with(HashMap::new);
-        let entry = made.entry(kind).or_insert_with(|| make(kind).map_err(|error| format!("{error:#}")));
+        let entry = made
+            .entry(kind)
+            .or_insert_with(|| make(kind).map_err(|error| format!("{error:#}")));
         match entry {
             Ok(made) => made.root.clone(),
             Err(reason) => return Err(Skip::new(reason.clone()).into()),
@@ -95,22 +105,35 @@ fn make(kind: Kind) -> Result<Made> {
     make_directory(&point)?;
     let plain = MountFlags::empty();
     match kind {
-        Kind::Ext4 if is_ext4(base()) => return Ok(Made { root: point, mounted: false }),
+        Kind::Ext4 if is_ext4(base()) => {
+            return Ok(Made {
+                root: point,
+                mounted: false,
+            });
+        }
         Kind::Ext4 => image(&point, "mkfs.ext4", &["-q", "-F"])?,
         Kind::Xfs => image(&point, "mkfs.xfs", &["-q", "-f"])?,
         Kind::Btrfs => image(&point, "mkfs.btrfs", &["-q", "-f"])?,
-        Kind::Tmpfs => mount("tmpfs", &point, "tmpfs", plain, Some(c"size=1g,mode=755")).context("cannot mount tmpfs")?,
+        Kind::Tmpfs => mount("tmpfs", &point, "tmpfs", plain, Some(c"size=1g,mode=755"))
+            .context("cannot mount tmpfs")?,
         Kind::Overlay => {
-            let layers = ["lower", "upper", "work"].map(|layer| base().join(format!("overlay-{layer}")));
+            let layers =
+                ["lower", "upper", "work"].map(|layer| base().join(format!("overlay-{layer}")));
             for layer in &layers {
                 make_directory(layer)?;
             }
             let [lower, upper, work] = layers.map(|layer| layer.display().to_string());
-            let data = std::ffi::CString::new(format!("lowerdir={lower},upperdir={upper},workdir={work}"))?;
-            mount("overlay", &point, "overlay", plain, Some(data.as_c_str())).context("cannot mount overlay")?;
+            let data = std::ffi::CString::new(format!(
+                "lowerdir={lower},upperdir={upper},workdir={work}"
+            ))?;
+            mount("overlay", &point, "overlay", plain, Some(data.as_c_str()))
+                .context("cannot mount overlay")?;
         }
     }
-    Ok(Made { root: point, mounted: true })
+    Ok(Made {
+        root: point,
+        mounted: true,
+    })
 }
 
 fn is_ext4(path: &Path) -> bool {
@@ -122,7 +145,12 @@ fn image(point: &Path, mkfs: &str, options: &[&str]) -> Result<()> {
     let file = point.with_extension("img");
     fs::File::create(&file)?.set_len(1 << 30)?;
     tool::run(tool::need(mkfs)?.args(options).arg(&file))?;
-    tool::run(tool::need("mount")?.args(["-o", "loop"]).arg(&file).arg(point))?;
+    tool::run(
+        tool::need("mount")?
+            .args(["-o", "loop"])
+            .arg(&file)
+            .arg(point),
+    )?;
     fs::set_permissions(point, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
@@ -130,12 +158,18 @@ fn image(point: &Path, mkfs: &str, options: &[&str]) -> Result<()> {
 /// Unmounts and removes everything; says what could not be.
 pub fn tear_down() -> Vec<String> {
     let mut problems = Vec::new();
-    let Some(made) = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() else {
+    let Some(made) = MADE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .take()
+    else {
         return problems;
     };
     for (kind, made) in made {
         let Ok(made) = made else { continue };
-        if made.mounted && let Err(error) = unmount(&made.root, UnmountFlags::empty()) {
+        if made.mounted
+            && let Err(error) = unmount(&made.root, UnmountFlags::empty())
+        {
             problems.push(format!("{kind} cannot be unmounted: {error}"));
             let _ = unmount(&made.root, UnmountFlags::DETACH);
         }
@@ -156,7 +190,9 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 fn clear_flags(path: &Path) {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return;
+    };
     if metadata.is_file() || metadata.is_dir() {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         if let Ok(fd) = rustix::fs::openat(CWD, path, flags, Mode::empty())

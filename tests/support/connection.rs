@@ -28,7 +28,11 @@ impl Connection {
 
     /// Requests the kernel waits for.
     pub fn waiting(self) -> Option<u64> {
-        fs::read_to_string(self.path().join("waiting")).ok()?.trim().parse().ok()
+        fs::read_to_string(self.path().join("waiting"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// Makes every pending and future request fail: the way out of a hang.
@@ -42,11 +46,19 @@ impl Connection {
 /// Makes the directory of connections visible to this process.
 pub fn mount_control() -> Result<(), String> {
     if fs::read_dir(DIRECTORY).is_err() {
-        return Err(format!("{DIRECTORY} does not exist: the kernel has no FUSE"));
+        return Err(format!(
+            "{DIRECTORY} does not exist: the kernel has no FUSE"
+        ));
     }
     if super::mountinfo::at(Path::new(DIRECTORY)).is_none() {
-        rustix::mount::mount("none", DIRECTORY, "fusectl", rustix::mount::MountFlags::empty(), None)
-            .map_err(|error| format!("cannot mount fusectl: {error}"))?;
+        rustix::mount::mount(
+            "none",
+            DIRECTORY,
+            "fusectl",
+            rustix::mount::MountFlags::empty(),
+            None,
+        )
+        .map_err(|error| format!("cannot mount fusectl: {error}"))?;
     }
     Ok(())
 }

@@ -24,7 +24,12 @@ impl Load {
     /// Starts `count` threads, each in a directory of its own. They go on when the mount gives errors.
     pub fn start(root: &Path, count: usize) -> Load {
         let (stop, done, failed) = (Arc::default(), Arc::default(), Arc::default());
-        let mut load = Load { stop, done, failed, threads: Vec::new() };
+        let mut load = Load {
+            stop,
+            done,
+            failed,
+            threads: Vec::new(),
+        };
         for index in 0..count {
             let directory = root.join(format!("load-{index}"));
             let (stop, done, failed) = (load.stop.clone(), load.done.clone(), load.failed.clone());
@@ -45,7 +50,12 @@ impl Load {
     /// Waits until this many operations were made.
     pub fn wait(&self, count: u64) -> Result<()> {
         let reached = wait::until(wait::LONG, || self.done.load(Ordering::Relaxed) >= count);
-        ensure!(reached, "only {} operations within {:?}", self.done.load(Ordering::Relaxed), wait::LONG);
+        ensure!(
+            reached,
+            "only {} operations within {:?}",
+            self.done.load(Ordering::Relaxed),
+            wait::LONG
+        );
         Ok(())
     }
 
@@ -65,15 +75,25 @@ impl Load {
     /// Ends the threads; an error names how many hang.
     pub fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        if !wait::until(Duration::from_secs(20), || self.threads.iter().all(JoinHandle::is_finished)) {
-            bail!("{} clients hang", self.threads.iter().filter(|thread| !thread.is_finished()).count());
+        if !wait::until(Duration::from_secs(20), || {
+            self.threads.iter().all(JoinHandle::is_finished)
+        }) {
+            bail!(
+                "{} clients hang",
+                self.threads
+                    .iter()
+                    .filter(|thread| !thread.is_finished())
+                    .count()
+            );
         }
         Ok(())
     }
 }
 
 fn step(directory: &Path, random: &mut fastrand::Rng) -> std::io::Result<()> {
-    let file = |random: &mut fastrand::Rng| -> PathBuf { directory.join(format!("f{}", random.u8(0..16))) };
+    let file = |random: &mut fastrand::Rng| -> PathBuf {
+        directory.join(format!("f{}", random.u8(0..16)))
+    };
     let path = file(random);
     match random.u8(0..10) {
         0 | 1 => fs::write(&path, vec![7; random.usize(0..40_000)]),

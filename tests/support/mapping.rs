@@ -18,7 +18,16 @@ impl Mapping {
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, writable);
         // SAFETY: the kernel chooses the address, so no existing mapping is replaced.
-        let address = unsafe { mmap(ptr::null_mut(), len, protection, MapFlags::SHARED, fd, offset) }?;
+        let address = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len,
+                protection,
+                MapFlags::SHARED,
+                fd,
+                offset,
+            )
+        }?;
         Ok(Mapping { address, len })
     }
 

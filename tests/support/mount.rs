@@ -38,7 +38,9 @@ struct Guarded {
 static GUARDED: Mutex<Vec<Arc<Guarded>>> = Mutex::new(Vec::new());
 
 fn guarded() -> std::sync::MutexGuard<'static, Vec<Arc<Guarded>>> {
-    GUARDED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    GUARDED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Aborts the connections whose test has used up its time.
@@ -53,7 +55,10 @@ pub fn abort_overdue() {
 impl Mount {
     /// Serves a new directory of a file system of type `kind`.
     pub fn new(kind: Kind, options: &[&str]) -> Result<Mount> {
-        let setup = Setup { options: options.iter().map(|&o| o.to_owned()).collect(), ..Setup::default() };
+        let setup = Setup {
+            options: options.iter().map(|&o| o.to_owned()).collect(),
+            ..Setup::default()
+        };
         Mount::with(kind, &setup)
     }
 
@@ -70,7 +75,10 @@ impl Mount {
 
     /// A second view of the same directory.
     pub fn again(&self, options: &[&str]) -> Result<Mount> {
-        let setup = Setup { options: options.iter().map(|&o| o.to_owned()).collect(), ..Setup::default() };
+        let setup = Setup {
+            options: options.iter().map(|&o| o.to_owned()).collect(),
+            ..Setup::default()
+        };
         Mount::serve(backing::area(Kind::Ext4)?, self.source.clone(), &setup)
     }
 
@@ -78,7 +86,16 @@ impl Mount {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let point = backing::base().join(format!("mount-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         backing::make_directory(&point)?;
-        let mut mount = Mount { area, source, point, server: None, connection: None, guard: None, broken: false, closed: false };
+        let mut mount = Mount {
+            area,
+            source,
+            point,
+            server: None,
+            connection: None,
+            guard: None,
+            broken: false,
+            closed: false,
+        };
         if peer() == Peer::Bind {
             mount_bind_recursive(&mount.source, &mount.point)?;
             if setup.options.iter().any(|option| option == "ro") {
@@ -102,13 +119,22 @@ impl Mount {
         let Some(entry) = entry.filter(|_| ended.is_none()) else {
             mount.broken = true;
             match ended {
-                Some(status) => bail!("the server ended with {status} before it had mounted:\n{printed}"),
-                None => bail!("the server did not mount within {:?}:\n{printed}", wait::LONG),
+                Some(status) => {
+                    bail!("the server ended with {status} before it had mounted:\n{printed}")
+                }
+                None => bail!(
+                    "the server did not mount within {:?}:\n{printed}",
+                    wait::LONG
+                ),
             }
         };
         let connection = Connection::new(entry.minor);
         mount.connection = Some(connection);
-        let guard = Arc::new(Guarded { connection, deadline: runner::deadline(), aborted: AtomicBool::new(false) });
+        let guard = Arc::new(Guarded {
+            connection,
+            deadline: runner::deadline(),
+            aborted: AtomicBool::new(false),
+        });
         guarded().push(Arc::clone(&guard));
         mount.guard = Some(guard);
         fs::metadata(&mount.point)?;
@@ -158,7 +184,11 @@ impl Mount {
     /// Unmounts and says what is left behind. Dropping does the same and makes the test fail.
     pub fn close(mut self) -> Result<()> {
         let problems = self.end();
-        if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            bail!("{}", problems.join("; "))
+        }
     }
 
     fn end(&mut self) -> Vec<String> {
@@ -170,8 +200,14 @@ impl Mount {
         if mounted() {
             // Closing a file takes effect on the server a moment after close(2) has returned.
             // A bind mount has those below the source below it too.
-            let flags = if peer() == Peer::Bind { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-            let busy = !wait::until(Duration::from_secs(5), || unmount(&self.point, flags).is_ok());
+            let flags = if peer() == Peer::Bind {
+                UnmountFlags::DETACH
+            } else {
+                UnmountFlags::empty()
+            };
+            let busy = !wait::until(Duration::from_secs(5), || {
+                unmount(&self.point, flags).is_ok()
+            });
             if busy {
                 problems.push(format!("{} is busy", self.point.display()));
                 let _ = unmount(&self.point, UnmountFlags::DETACH);
@@ -233,5 +269,9 @@ impl Drop for Mount {
 }
 
 fn nothing() -> mountinfo::MountEntry {
-    mountinfo::MountEntry { point: PathBuf::new(), fs_type: String::new(), minor: 0 }
+    mountinfo::MountEntry {
+        point: PathBuf::new(),
+        fs_type: String::new(),
+        minor: 0,
+    }
 }

@@ -45,7 +45,12 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     while let [first, tail @ ..] = rest {
         if *first == b'\\' && tail.len() >= 3 {
             let digit = |i: usize| tail[i].wrapping_sub(b'0');
-            out.push(digit(0).wrapping_mul(64).wrapping_add(digit(1) * 8).wrapping_add(digit(2)));
+            out.push(
+                digit(0)
+                    .wrapping_mul(64)
+                    .wrapping_add(digit(1) * 8)
+                    .wrapping_add(digit(2)),
+            );
             rest = &tail[3..];
         } else {
             out.push(*first);

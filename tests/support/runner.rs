@@ -45,7 +45,10 @@ pub fn report(problem: String) {
 /// Until when the test of this thread may run; mounts made by it are aborted then.
 pub fn deadline() -> Instant {
     CURRENT.with_borrow(|current| {
-        current.as_ref().map_or_else(|| Instant::now() + Duration::from_secs(120), |(_, deadline)| *deadline)
+        current.as_ref().map_or_else(
+            || Instant::now() + Duration::from_secs(120),
+            |(_, deadline)| *deadline,
+        )
     })
 }
 
@@ -71,7 +74,11 @@ impl Suite {
     }
 
     /// Adds a test that takes seconds; more than two minutes are a hang.
-    pub fn test(&mut self, name: impl Into<String>, body: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
+    pub fn test(
+        &mut self,
+        name: impl Into<String>,
+        body: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) {
         self.long_test(name, Duration::from_secs(120), body);
     }
 
@@ -89,7 +96,10 @@ impl Suite {
         let title = name.clone();
         self.trials.push(Trial::ignorable_test(title, move || {
             let end = Instant::now() + limit;
-            running.lock().expect("no test panics here").push((name.clone(), end));
+            running
+                .lock()
+                .expect("no test panics here")
+                .push((name.clone(), end));
             CURRENT.set(Some((name.clone(), end)));
             let result = match unable {
                 Some(reason) => Err(Skip::new(reason).into()),
@@ -99,16 +109,27 @@ impl Suite {
             };
             CURRENT.set(None);
             let reported = REPORTED.take();
-            running.lock().expect("no test panics here").retain(|(other, _)| *other != name);
+            running
+                .lock()
+                .expect("no test panics here")
+                .retain(|(other, _)| *other != name);
             match result {
                 _ if !reported.is_empty() => {
-                    let first = result.err().map_or_else(String::new, |error| format!("{error:#}\n"));
-                    Err(Failed::from(format!("{first}left behind: {}", reported.join("; "))))
+                    let first = result
+                        .err()
+                        .map_or_else(String::new, |error| format!("{error:#}\n"));
+                    Err(Failed::from(format!(
+                        "{first}left behind: {}",
+                        reported.join("; ")
+                    )))
                 }
                 Ok(()) => Ok(Completion::Completed),
                 Err(error) => match error.downcast_ref::<Skip>() {
                     Some(Skip(reason)) => {
-                        skipped.lock().expect("no test panics here").push((name, reason.clone()));
+                        skipped
+                            .lock()
+                            .expect("no test panics here")
+                            .push((name, reason.clone()));
                         Ok(Completion::ignored_with(reason))
                     }
                     None => Err(Failed::from(format!("{error:#}"))),
@@ -139,7 +160,11 @@ impl Suite {
                 skipped.len()
             );
         }
-        if leftovers.is_empty() { conclusion.exit_code() } else { ExitCode::from(101) }
+        if leftovers.is_empty() {
+            conclusion.exit_code()
+        } else {
+            ExitCode::from(101)
+        }
     }
 }
 
@@ -178,8 +203,12 @@ fn prepare() -> Result<(), String> {
     if !std::path::Path::new("/dev/fuse").exists() {
         return Err("there is no /dev/fuse".to_owned());
     }
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("cannot make a mount namespace: {error}"))?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|error| format!("cannot make mounts private: {error}"))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| format!("cannot make a mount namespace: {error}"))?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(|error| format!("cannot make mounts private: {error}"))?;
     connection::mount_control()
 }

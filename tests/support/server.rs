@@ -77,13 +77,23 @@ impl Server {
             }
             Peer::Bind => bail!("a bind mount has no server"),
         };
-        let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let output =
+            File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
         let open_files = setup.open_files;
         let prepare = move || -> io::Result<()> {
             set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             if let Some(limit) = open_files {
-                setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+                setrlimit(
+                    Resource::Nofile,
+                    Rlimit {
+                        current: Some(limit),
+                        maximum: Some(limit),
+                    },
+                )?;
             }
             Ok(())
         };
@@ -91,7 +101,10 @@ impl Server {
         // between fork and exec of a process with threads.
         unsafe { command.pre_exec(prepare) };
         let child = spawn(command).context("cannot start the server")?;
-        Ok(Server { child, log: log.to_owned() })
+        Ok(Server {
+            child,
+            log: log.to_owned(),
+        })
     }
 
     /// Process id.
@@ -143,8 +156,16 @@ impl Drop for Server {
 
 /// A skip if options are asked for that the peer does not have.
 pub fn need_options(options: &[&str]) -> Result<()> {
-    if peer() != Peer::Cntr && options.iter().any(|option| *option != "allow_other" && *option != "ro") {
-        return Err(Skip::new(format!("{:?} does not know the options {options:?}", peer())).into());
+    if peer() != Peer::Cntr
+        && options
+            .iter()
+            .any(|option| *option != "allow_other" && *option != "ro")
+    {
+        return Err(Skip::new(format!(
+            "{:?} does not know the options {options:?}",
+            peer()
+        ))
+        .into());
     }
     Ok(())
 }
@@ -164,6 +185,8 @@ fn spawn(command: Command) -> io::Result<Child> {
         sender
     });
     let (answer, result) = channel();
-    spawner.send((command, answer)).expect("the spawner lives as long as the process");
+    spawner
+        .send((command, answer))
+        .expect("the spawner lives as long as the process");
     result.recv().expect("the spawner answers")
 }

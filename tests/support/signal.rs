@@ -24,13 +24,20 @@ impl ThreadId {
         let path = format!("/proc/self/task/{}/syscall", self.0.as_raw_nonzero());
         wait::until(wait::LONG, || {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            text.split_ascii_whitespace().next().and_then(|number| number.parse().ok()) == Some(call)
+            text.split_ascii_whitespace()
+                .next()
+                .and_then(|number| number.parse().ok())
+                == Some(call)
         })
     }
 
     /// Makes the system call the thread is in return EINTR.
     pub fn interrupt(self) {
-        let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        let action = SigAction::new(
+            SigHandler::Handler(nothing),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
         // SAFETY: the handler does nothing, so it may run at any point of any thread.
         let installed = unsafe { sigaction(Signal::SIGUSR1, &action) };
         installed.expect("SIGUSR1 can be handled");

@@ -27,12 +27,23 @@ pub fn need(name: &str) -> Result<Command> {
 
 /// Runs to the end; an exit code other than 0 is an error that shows what was printed.
 pub fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}\n{}", output.status, printed(&output));
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        printed(&output)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Both streams of a finished program.
 pub fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -20,13 +20,33 @@ pub struct User {
 }
 
 /// The administrator.
-pub const ROOT: User = User { uid: 0, gid: 0, groups: &[], umask: 0o022 };
+pub const ROOT: User = User {
+    uid: 0,
+    gid: 0,
+    groups: &[],
+    umask: 0o022,
+};
 /// An ordinary user with a supplementary group.
-pub const ALICE: User = User { uid: 1000, gid: 1000, groups: &[1000, 2000], umask: 0o022 };
+pub const ALICE: User = User {
+    uid: 1000,
+    gid: 1000,
+    groups: &[1000, 2000],
+    umask: 0o022,
+};
 /// Another one, who shares that group.
-pub const BOB: User = User { uid: 1001, gid: 1001, groups: &[2000], umask: 0o077 };
+pub const BOB: User = User {
+    uid: 1001,
+    gid: 1001,
+    groups: &[2000],
+    umask: 0o077,
+};
 /// One whose primary group it is.
-pub const CAROL: User = User { uid: 1002, gid: 2000, groups: &[], umask: 0 };
+pub const CAROL: User = User {
+    uid: 1002,
+    gid: 2000,
+    groups: &[],
+    umask: 0,
+};
 
 /// Gives this thread a umask and a working directory of its own. Once per thread, before [`User::assume`].
 pub fn separate_thread() {
@@ -40,7 +60,8 @@ impl User {
         if self.uid != 0 || self.gid != 0 {
             let groups: Vec<Gid> = self.groups.iter().map(|&g| Gid::from_raw(g)).collect();
             set_thread_groups(&groups).expect("root may set groups");
-            set_thread_res_gid(None, Gid::from_raw(self.gid), None).expect("root may set the group");
+            set_thread_res_gid(None, Gid::from_raw(self.gid), None)
+                .expect("root may set the group");
             set_thread_res_uid(None, Uid::from_raw(self.uid), None).expect("root may set the user");
         }
         Assumed { user: self, before }
