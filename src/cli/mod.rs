@@ -1,9 +1,13 @@
 //! The command line: what was typed becomes a validated configuration, one file per subcommand.
 
+mod attach;
+mod demo;
 mod doctor;
+mod exec;
 mod mount;
 mod mount_helper;
 mod mount_options;
+mod run;
 mod stat;
 
 use std::ffi::OsString;
@@ -54,9 +58,13 @@ Exit codes: that of the command; 125 cntr itself failed, 126 the command cannot 
 
 #[derive(Subcommand)]
 enum Command {
+    Attach(attach::AttachArgs),
+    Exec(exec::ExecArgs),
+    Run(run::RunArgs),
     Mount(mount::MountArgs),
     Stat(stat::StatArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command the process was started with.
@@ -80,9 +88,13 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.global.verbose);
     let global = &cli.global;
     finish(match &cli.command {
+        Command::Attach(args) => attach::run(args, global),
+        Command::Exec(args) => exec::run(args, global),
+        Command::Run(args) => run::run(args, global),
         Command::Mount(args) => mount::run(args, global),
         Command::Stat(args) => stat::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
+        Command::Demo(args) => demo::run(args, global),
     })
 }
 

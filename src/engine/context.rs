@@ -70,3 +70,56 @@ impl Drop for Rejoin<'_> {
         self.0.rejoin();
     }
 }
+
+/// Stands in for a session in tests of file systems.
+#[cfg(test)]
+pub(crate) struct Detached {
+    negotiated: Negotiated,
+    notifier: Notifier,
+}
+
+#[cfg(test)]
+impl Detached {
+    pub(crate) fn new() -> Detached {
+        let negotiated = Negotiated {
+            minor: fuse_proto::FUSE_KERNEL_MINOR_VERSION,
+            flags: fuse_proto::flags::InitFlags::all(),
+            offered: fuse_proto::flags::InitFlags::all(),
+            max_write: 1 << 17,
+            max_pages: 32,
+            max_readahead: 1 << 17,
+            max_background: 12,
+        };
+        let notifier = Notifier::new(&negotiated);
+        Detached {
+            negotiated,
+            notifier,
+        }
+    }
+
+    /// A request of the user `uid` and the group `gid`.
+    pub(crate) fn context(&self, uid: u32, gid: u32) -> Context<'_> {
+        Context {
+            unique: 1,
+            uid,
+            gid,
+            pid: 1,
+            negotiated: &self.negotiated,
+            notifier: &self.notifier,
+            seat: self,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Seat for Detached {
+    fn leave(&self) -> bool {
+        true
+    }
+
+    fn rejoin(&self) {}
+
+    fn interrupted(&self) -> bool {
+        false
+    }
+}

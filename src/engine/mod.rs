@@ -31,6 +31,8 @@ mod queue;
 mod seat;
 mod session;
 
+#[cfg(test)]
+pub(crate) use context::Detached;
 pub use context::{Context, Seat};
 pub use dispatch::entry_out;
 pub use errno::Errno;

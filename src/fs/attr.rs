@@ -74,10 +74,10 @@ impl PassthroughFs {
 
     /// Looks at `inode` through its open file if there is one: that works when its last name is gone.
     fn stat(&self, inode: &Arc<Inode>, fh: Option<FileHandle>) -> Result<Stat> {
-        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
-            if let Ok(file) = handle.any() {
-                return Ok(stat::of(file)?);
-            }
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
+            && let Ok(file) = handle.any()
+        {
+            return Ok(stat::of(file)?);
         }
         Ok(stat::of(&*self.fd(inode)?)?)
     }
@@ -209,10 +209,10 @@ impl PassthroughFs {
         size: u64,
     ) -> Result<()> {
         let size = i64::try_from(size).map_err(|_| Errno::EFAULT)?;
-        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok()) {
-            if let Some(file) = handle.writable() {
-                return Ok(cx.block_in_place(|| ftruncate(file, size))?);
-            }
+        if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
+            && let Some(file) = handle.writable()
+        {
+            return Ok(cx.block_in_place(|| ftruncate(file, size))?);
         }
         match inode.kind {
             libc::S_IFREG => (),

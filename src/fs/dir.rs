@@ -24,7 +24,7 @@ use super::lookup::Node;
 use super::policy::SyntheticKind;
 use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
 use crate::sys::file;
-use crate::sys::stat::{self, Automount};
+use crate::sys::stat::Automount;
 
 /// Bytes of directory records read at a time.
 const BUFFER: usize = 32 * 1024;
@@ -378,34 +378,6 @@ impl PassthroughFs {
         }
         let file = self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
         Ok(cx.block_in_place(|| nix::unistd::syncfs(&file))?)
-    }
-
-    /// LOOKUP of `..`, for NFS export: the directory above `inode`, the root for the root and for what was moved out
-    /// of the tree.
-    pub(super) fn parent_of(&self, inode: &Arc<Inode>) -> Result<Entry> {
-        let root = |fs: &PassthroughFs| Ok(fs.entry(&fs.root, &stat::of(&*fs.fd(&fs.root)?)?));
-        if inode.node == NodeId::ROOT {
-            return root(self);
-        }
-        let parent = self.descriptors.open_held(&*self.fd(inode)?, "..")?;
-        let mut above = parent.try_clone()?;
-        loop {
-            let here = stat::of(&above)?;
-            if super::inode::Key::of(&here) == self.root.key {
-                break;
-            }
-            let next = self.descriptors.open_held(&above, "..")?;
-            if super::inode::Key::of(&stat::of(&next)?) == super::inode::Key::of(&here) {
-                return Err(Errno::ESTALE);
-            }
-            above = next;
-        }
-        let found = stat::of(&parent)?;
-        if super::inode::Key::of(&found) == self.root.key {
-            return root(self);
-        }
-        let inode = self.intern(parent, &found, None)?;
-        Ok(self.entry(&inode, &found))
     }
 }
 

@@ -82,13 +82,13 @@ impl PassthroughFs {
     ) -> Result<()> {
         let parent = self.dir_of(parent, name)?;
         let dir = self.fd(&parent)?;
-        if matches!(flags, UnlinkatFlags::RemoveDir) && !self.overlay.is_empty() {
-            if self
+        if matches!(flags, UnlinkatFlags::RemoveDir)
+            && !self.overlay.is_empty()
+            && self
                 .known(&dir, name)
                 .is_some_and(|inode| inode.overlay != 0)
-            {
-                return Err(Errno::ENOTEMPTY);
-            }
+        {
+            return Err(Errno::ENOTEMPTY);
         }
         let leaving = self.before_leaving(&parent, &dir, name);
         unlinkat(&*dir, name, flags)?;

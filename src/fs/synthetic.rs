@@ -166,13 +166,12 @@ impl Overlay {
                     cursor = Cursor::Synthetic(child);
                     continue;
                 }
-                if let (Cursor::Host(_), false) = (&cursor, last) {
-                    if let Some(fd) =
+                if let (Cursor::Host(_), false) = (&cursor, last)
+                    && let Some(fd) =
                         open_dir(root, &prefix).map_err(|errno| failed(errno.into()))?
-                    {
-                        cursor = Cursor::Host(parents.index(fd).map_err(failed)?);
-                        continue;
-                    }
+                {
+                    cursor = Cursor::Host(parents.index(fd).map_err(failed)?);
+                    continue;
                 }
                 let kind = if last {
                     synthetic.kind

@@ -1,11 +1,16 @@
 //! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
 #![allow(unsafe_code)]
 
+pub mod capability;
+pub mod channel;
 pub mod creds;
 pub mod file;
 pub mod fuse;
 pub mod handle;
 pub mod mount;
+pub mod network;
+pub mod process;
 pub mod stat;
+pub mod terminal;
 pub mod thread;
 pub mod xattr;

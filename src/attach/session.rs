@@ -1,0 +1,127 @@
+//! The session process: puts itself into the container, makes the session's mounts, and forks the command.
+//!
+//! It is a fork of cntr that ends as soon as the command's process exists. That one is cntr's child, not its own
+//! (`CLONE_PARENT`), so that cntr can wait for it; it is a fork because a pid namespace takes effect for children only.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::cgroup::Cgroups;
+use super::command::{Command, become_command};
+use super::devices::Devices;
+use super::handshake::{Failure, Message, Reporter};
+use super::mounts::{self, DevSource, Plan};
+use super::namespaces::{Kind, Namespaces};
+use super::step::Step;
+use super::target::Target;
+use crate::sys::process::{Fork, Parenthood, exit_now, fork};
+
+/// What the session's root is.
+pub enum Root {
+    /// The view of the host, with the container mounted in it.
+    View {
+        /// The view, attached nowhere yet.
+        mount: OwnedFd,
+        /// What to mount in it.
+        plan: Plan,
+    },
+    /// The container's own, as for `cntr exec`.
+    Container,
+}
+
+/// Everything the session process needs.
+pub struct Session {
+    /// The process to be like.
+    pub target: Target,
+    /// Its namespaces.
+    pub namespaces: Namespaces,
+    /// Its cgroups.
+    pub cgroups: Cgroups,
+    /// The root.
+    pub root: Root,
+    /// What to execute.
+    pub command: Command,
+}
+
+impl Session {
+    /// Sets the session up. Called in a process forked for it, which ends here.
+    pub fn run(self, reporter: &Reporter) -> ! {
+        let Err(failure) = self.set_up(reporter);
+        reporter.say(&Message::Failed(failure));
+        exit_now(125);
+    }
+
+    fn set_up(self, reporter: &Reporter) -> Result<std::convert::Infallible, Failure> {
+        reporter.step(Step::OomScore)?;
+        if std::fs::write("/proc/self/oom_score_adj", &self.target.oom_score_adj).is_err() {
+            reporter.note(format!(
+                "the target's OOM score {} is not taken over: that takes CAP_SYS_RESOURCE",
+                self.target.oom_score_adj
+            ));
+        }
+        // A process of the container must not trace this one before it has given up the host's privileges; exec
+        // makes the command traceable again.
+        let _ = nix::sys::prctl::set_dumpable(false);
+        let container = match &self.root {
+            Root::View { mount, plan } => {
+                let devices = make_devices(plan, reporter)?;
+                reporter.step(Step::JoinMount)?;
+                self.namespaces.join_mount()?;
+                let tree = mounts::isolate(self.target.root.as_fd(), reporter)?;
+                mounts::enter(mount.as_fd(), reporter)?;
+                mounts::populate(plan, tree.as_fd(), devices.as_ref(), reporter)?;
+                Some(tree)
+            }
+            Root::Container => {
+                reporter.step(Step::JoinMount)?;
+                self.namespaces.join_mount()?;
+                reporter.step(Step::ChangeRoot)?;
+                nix::unistd::fchdir(&self.target.root)
+                    .and_then(|()| nix::unistd::chroot("."))
+                    .map_err(|error| {
+                        Failure::system(Step::ChangeRoot, "the container's root", error)
+                    })?;
+                None
+            }
+        };
+        reporter.step(Step::JoinNamespaces)?;
+        let mut joined = vec!["mnt"];
+        for kind in [Kind::Uts, Kind::Ipc, Kind::Net, Kind::Time, Kind::Pid] {
+            if self.namespaces.join(kind, Step::JoinNamespaces)? {
+                joined.push(kind.name());
+            }
+        }
+        reporter.note(format!("joined namespaces: {}", joined.join(", ")));
+        reporter.step(Step::ForkCommand)?;
+        let failed = |error| Failure::system(Step::ForkCommand, "", error);
+        match fork(Parenthood::Sibling, 0).map_err(failed)? {
+            Fork::Parent(pid) => {
+                reporter.say(&Message::Command(pid.as_raw()));
+                exit_now(0)
+            }
+            Fork::Child => {
+                // Until the last change of user, which would clear it: if cntr dies there is nobody to report to,
+                // and the next report ends this process.
+                let container = container.as_ref();
+                Err(become_command(
+                    self.command,
+                    &self.target,
+                    &self.namespaces,
+                    self.cgroups,
+                    container,
+                    reporter,
+                ))
+            }
+        }
+    }
+}
+
+fn make_devices(plan: &Plan, reporter: &Reporter) -> Result<Option<Devices>, Failure> {
+    reporter.step(Step::MakeDevices)?;
+    if plan.dev == DevSource::Container {
+        return Ok(None);
+    }
+    reporter.note("the container has no /dev/null: the session has a minimal /dev of its own");
+    Devices::new()
+        .map(Some)
+        .map_err(|(what, error)| Failure::system(Step::MakeDevices, what, error))
+}

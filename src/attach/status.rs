@@ -1,0 +1,215 @@
+//! What `/proc/PID/status`, `/proc/PID/limits` and the id maps say about a process.
+
+use std::str::FromStr;
+
+use crate::sys::capability::CapSet;
+
+/// The parts of `/proc/PID/status` a session takes over. Ids are those of the reader's user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Name of the program, at most 15 bytes.
+    pub name: String,
+    /// One letter: R, S, D, Z, T...
+    pub state: char,
+    /// Real, effective, saved and file system user id.
+    pub uids: [u32; 4],
+    /// Real, effective, saved and file system group id.
+    pub gids: [u32; 4],
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Pid in each nested pid namespace, the outermost first.
+    pub pids: Vec<i32>,
+    /// Inheritable capabilities.
+    pub inheritable: CapSet,
+    /// Permitted capabilities.
+    pub permitted: CapSet,
+    /// Effective capabilities.
+    pub effective: CapSet,
+    /// Bounding set.
+    pub bounding: CapSet,
+    /// Ambient capabilities.
+    pub ambient: CapSet,
+    /// Whether exec can never give privileges.
+    pub no_new_privs: bool,
+    /// Mode of seccomp: 0 off, 1 strict, 2 filter.
+    pub seccomp: u32,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+fn numbers<T: FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect()
+}
+
+impl Status {
+    /// Reads the text of the file. None if a line that every supported kernel has is missing or odd.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Status> {
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::trim)
+        };
+        let caps = |name| u64::from_str_radix(field(name)?, 16).ok().map(CapSet);
+        Some(Status {
+            name: field("Name").unwrap_or_default().to_owned(),
+            state: field("State")?.chars().next()?,
+            uids: numbers(field("Uid")?)?.try_into().ok()?,
+            gids: numbers(field("Gid")?)?.try_into().ok()?,
+            groups: numbers(field("Groups")?)?,
+            pids: field("NSpid").and_then(numbers).unwrap_or_default(),
+            inheritable: caps("CapInh")?,
+            permitted: caps("CapPrm")?,
+            effective: caps("CapEff")?,
+            bounding: caps("CapBnd")?,
+            ambient: caps("CapAmb").unwrap_or_default(),
+            no_new_privs: field("NoNewPrivs") == Some("1"),
+            seccomp: field("Seccomp")
+                .and_then(|mode| mode.parse().ok())
+                .unwrap_or(0),
+            umask: field("Umask")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok())
+                .unwrap_or(0o022),
+        })
+    }
+}
+
+/// One line of a `uid_map` or `gid_map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Reads a `uid_map` or `gid_map`; lines that are none are left out.
+#[must_use]
+pub fn parse_id_map(text: &str) -> Vec<Extent> {
+    text.lines()
+        .filter_map(|line| match numbers::<u32>(line)?[..] {
+            [inside, outside, count] => Some(Extent {
+                inside,
+                outside,
+                count,
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The id inside that `outside` is, if it is mapped.
+#[must_use]
+pub fn to_inside(map: &[Extent], outside: u32) -> Option<u32> {
+    map.iter().find_map(|extent| {
+        let offset = outside.checked_sub(extent.outside)?;
+        (offset < extent.count).then(|| extent.inside.checked_add(offset))?
+    })
+}
+
+/// The id outside that `inside` is, if it is mapped.
+#[must_use]
+pub fn to_outside(map: &[Extent], inside: u32) -> Option<u32> {
+    map.iter().find_map(|extent| {
+        let offset = inside.checked_sub(extent.inside)?;
+        (offset < extent.count).then(|| extent.outside.checked_add(offset))?
+    })
+}
+
+/// A resource limit: soft and hard; `u64::MAX` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Name as in the file.
+    pub name: &'static str,
+    /// Number of the resource, `RLIMIT_*`.
+    pub resource: u32,
+    /// In force.
+    pub soft: u64,
+    /// How far the soft limit may be raised.
+    pub hard: u64,
+}
+
+const RESOURCES: &[(&str, u32)] = &[
+    ("Max cpu time", libc::RLIMIT_CPU as u32),
+    ("Max file size", libc::RLIMIT_FSIZE as u32),
+    ("Max data size", libc::RLIMIT_DATA as u32),
+    ("Max stack size", libc::RLIMIT_STACK as u32),
+    ("Max core file size", libc::RLIMIT_CORE as u32),
+    ("Max resident set", libc::RLIMIT_RSS as u32),
+    ("Max processes", libc::RLIMIT_NPROC as u32),
+    ("Max open files", libc::RLIMIT_NOFILE as u32),
+    ("Max locked memory", libc::RLIMIT_MEMLOCK as u32),
+    ("Max address space", libc::RLIMIT_AS as u32),
+    ("Max file locks", libc::RLIMIT_LOCKS as u32),
+    ("Max pending signals", libc::RLIMIT_SIGPENDING as u32),
+    ("Max msgqueue size", libc::RLIMIT_MSGQUEUE as u32),
+    ("Max nice priority", libc::RLIMIT_NICE as u32),
+    ("Max realtime priority", libc::RLIMIT_RTPRIO as u32),
+    ("Max realtime timeout", libc::RLIMIT_RTTIME as u32),
+];
+
+/// Reads `/proc/PID/limits`.
+#[must_use]
+pub fn parse_limits(text: &str) -> Vec<Limit> {
+    let value = |word: &str| {
+        if word == "unlimited" {
+            Some(u64::MAX)
+        } else {
+            word.parse().ok()
+        }
+    };
+    let limit = |&(name, resource): &(&'static str, u32)| {
+        let mut words = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))?
+            .split_ascii_whitespace();
+        Some(Limit {
+            name,
+            resource,
+            soft: value(words.next()?)?,
+            hard: value(words.next()?)?,
+        })
+    };
+    RESOURCES.iter().filter_map(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_parses() {
+        let text = std::fs::read_to_string("/proc/self/status").unwrap();
+        let status = Status::parse(&text).unwrap();
+        assert_eq!(status.uids[1], nix::unistd::geteuid().as_raw());
+        assert_eq!(*status.pids.last().unwrap(), nix::unistd::getpid().as_raw());
+        let limits = parse_limits(&std::fs::read_to_string("/proc/self/limits").unwrap());
+        assert_eq!(limits.len(), 16);
+        let files = limits
+            .iter()
+            .find(|limit| limit.name == "Max open files")
+            .unwrap();
+        let (soft, hard) =
+            nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!((files.soft, files.hard), (soft, hard));
+    }
+
+    #[test]
+    fn ids_map_both_ways_through_several_extents() {
+        let map = parse_id_map(
+            "         0     100000       1000\n      1000       5000          1\n  1001 101001 64535\n",
+        );
+        assert_eq!(map.len(), 3);
+        assert_eq!(to_inside(&map, 100_000), Some(0));
+        assert_eq!(to_inside(&map, 5000), Some(1000));
+        assert_eq!(to_inside(&map, 0), None);
+        assert_eq!(to_outside(&map, 1000), Some(5000));
+        assert_eq!(to_outside(&map, 65_536), None);
+        let full = parse_id_map("0 0 4294967295");
+        assert_eq!(to_inside(&full, 4_294_967_294), Some(4_294_967_294));
+    }
+}

@@ -1,0 +1,164 @@
+//! The process a session is attached to, pinned against reuse of its number.
+//!
+//! Everything about it is read through one descriptor of its `/proc` directory, which never means another process:
+//! after the end of the process reads give `ESRCH`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use super::handshake::Failure;
+use super::status::{Extent, Limit, Status, parse_id_map, parse_limits};
+use super::step::Step;
+use crate::sys::process::pidfd_open;
+
+/// A process to attach to.
+pub struct Target {
+    /// Its number in cntr's pid namespace.
+    pub pid: Pid,
+    /// What it is.
+    pub status: Status,
+    /// The user ids of its user namespace, outside being cntr's.
+    pub uid_map: Vec<Extent>,
+    /// The group ids of its user namespace, outside being cntr's.
+    pub gid_map: Vec<Extent>,
+    /// Its resource limits.
+    pub limits: Vec<Limit>,
+    /// How eager the kernel is to kill it.
+    pub oom_score_adj: String,
+    /// Lines of its `/proc/PID/cgroup`.
+    pub cgroups: String,
+    /// Its environment, `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
+    /// Its root directory (`O_PATH`): not the mount namespace's if it was chrooted.
+    pub root: OwnedFd,
+    /// Its working directory (`O_PATH`).
+    pub cwd: OwnedFd,
+    process: OwnedFd,
+    proc: OwnedFd,
+}
+
+const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
+
+impl Target {
+    /// Opens the process `pid`.
+    ///
+    /// # Errors
+    /// There is no such process, or cntr may not look into it.
+    pub fn open(pid: Pid) -> Result<Target, Failure> {
+        let object = format!("process {pid}");
+        let failed = |error: io::Error| {
+            let failure = Failure::system(Step::OpenTarget, &object, error);
+            match failure.errno {
+                Some(libc::ESRCH | libc::ENOENT) => Failure { reason: "there is no such process".to_owned(), ..failure },
+                Some(libc::EACCES | libc::EPERM) if nix::unistd::geteuid().is_root() => failure.remedy(
+                    "the process has capabilities that cntr itself lacks: compare CapPrm in /proc/self/status",
+                ),
+                _ => failure,
+            }
+        };
+        let process = pidfd_open(pid).map_err(failed)?;
+        let directory = OFlag::O_DIRECTORY | PATH;
+        let proc = openat(
+            nix::fcntl::AT_FDCWD,
+            format!("/proc/{pid}").as_str(),
+            directory,
+            Mode::empty(),
+        )
+        .map_err(|error| failed(error.into()))?;
+        let open =
+            |name: &str, flags| openat(&proc, name, flags, Mode::empty()).map_err(io::Error::from);
+        let read = |name: &str| -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            File::from(open(name, OFlag::O_RDONLY | OFlag::O_CLOEXEC)?).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let text =
+            |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+
+        let status = Status::parse(&text("status").map_err(failed)?)
+            .ok_or_else(|| Failure::new(Step::OpenTarget, &object, "its status file is odd"))?;
+        if matches!(status.state, 'Z' | 'X') {
+            return Err(Failure::new(
+                Step::OpenTarget,
+                &object,
+                "the process has ended (it is a zombie)",
+            ));
+        }
+        let environment = read("environ").map_err(failed)?;
+        let environment = environment
+            .split(|byte| *byte == 0)
+            .filter(|entry| entry.contains(&b'='))
+            .map(<[u8]>::to_vec)
+            .collect();
+        let root = open("root", directory).map_err(failed)?;
+        // The kernel has no root for kernel threads.
+        let target = Target {
+            pid,
+            uid_map: parse_id_map(&text("uid_map").map_err(failed)?),
+            gid_map: parse_id_map(&text("gid_map").map_err(failed)?),
+            limits: parse_limits(&text("limits").map_err(failed)?),
+            oom_score_adj: text("oom_score_adj").map_err(failed)?.trim().to_owned(),
+            cgroups: text("cgroup").unwrap_or_default(),
+            environment,
+            root,
+            cwd: open("cwd", directory).map_err(failed)?,
+            status,
+            process,
+            proc,
+        };
+        if !target.is_alive() {
+            return Err(Failure::new(
+                Step::OpenTarget,
+                &object,
+                "the process has ended",
+            ));
+        }
+        Ok(target)
+    }
+
+    /// Opens a namespace of the process; `None` if the kernel does not have that kind.
+    ///
+    /// # Errors
+    /// `EACCES` if cntr may not look into the process.
+    pub fn namespace(&self, kind: &str) -> io::Result<Option<OwnedFd>> {
+        match openat(
+            &self.proc,
+            format!("ns/{kind}").as_str(),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(nix::errno::Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+    }
+
+    /// Its pid in its own pid namespace.
+    #[must_use]
+    pub fn own_pid(&self) -> i32 {
+        self.status
+            .pids
+            .last()
+            .copied()
+            .unwrap_or(self.pid.as_raw())
+    }
+
+    /// Becomes readable when the process ends.
+    #[must_use]
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+}

@@ -1,0 +1,230 @@
+//! The view of the host that becomes the session's root, and the process that serves it.
+//!
+//! The mount is made by cntr itself, in its own user namespace: so the superblock belongs to that, and the server may
+//! present the host's ids as those of the container's user namespace. Host root is container root there: a file of root
+//! belongs to root in the session, and what the session's root makes belongs to root on the host. That is why a session in
+//! a user namespace may only read unless the user says otherwise.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::Mode;
+
+use super::handshake::{Deadline, Failure, Message, Reporter, inject};
+use super::mounts::{Plan, Point, PointKind};
+use super::namespaces::{Kind, Namespaces};
+use super::server::{Lifeline, Server, StartError};
+use super::status::Extent;
+use super::step::{Fault, Step};
+use super::supervise::Signals;
+use super::target::Target;
+use crate::control::{self, FileSystemStatistics, Served};
+use crate::engine::mount::{DetachedMount, MountOptions};
+use crate::engine::{Config, Session};
+use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
+use crate::sys::mount::MountAttr;
+
+pub use crate::fs::Access;
+
+/// How long the kernel may take to answer the server's hand-shake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Which tree the view shows, and how.
+#[derive(Debug)]
+pub struct View {
+    /// The tree's root, `/` of the host.
+    pub directory: PathBuf,
+    /// Whether it can be changed.
+    pub access: Access,
+    /// The user namespace's maps of user and group ids; none if it is cntr's own.
+    pub ids: Option<(Vec<Extent>, Vec<Extent>)>,
+    /// Where the session mounts things over it.
+    pub points: Vec<Point>,
+    /// The process the session is for.
+    pub container: i32,
+}
+
+impl View {
+    /// The view for a session of `target`. Without a wish in `access` it is read-only for a user namespace.
+    #[must_use]
+    pub fn new(
+        target: &Target,
+        namespaces: &Namespaces,
+        plan: &Plan,
+        access: Option<Access>,
+    ) -> View {
+        let shifted = namespaces.differs(Kind::User);
+        let default = if shifted {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        };
+        View {
+            directory: PathBuf::from("/"),
+            access: access.unwrap_or(default),
+            ids: shifted.then(|| (target.uid_map.clone(), target.gid_map.clone())),
+            points: plan.points(),
+            container: target.pid.as_raw(),
+        }
+    }
+
+    /// Makes the mount and starts its server.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn open(
+        self,
+        signals: &Signals,
+        deadline: Deadline,
+        fault: Option<Fault>,
+    ) -> Result<(OwnedFd, Server), StartError> {
+        inject(fault, Step::MakeView)?;
+        let mut attr = MountAttr::NOSUID | MountAttr::NODEV;
+        if self.access == Access::ReadOnly {
+            attr |= MountAttr::RDONLY;
+        }
+        let options = MountOptions {
+            source: "cntr".to_owned(),
+            subtype: Some("cntr".to_owned()),
+            attr,
+            ..MountOptions::default()
+        };
+        let made = DetachedMount::new(&options).map_err(|error| {
+            Failure::new(Step::MakeView, "", chain(&error))
+                .remedy("`cntr doctor` says what this machine lacks")
+        })?;
+        let DetachedMount {
+            device,
+            mount,
+            connection,
+        } = made;
+        // The child takes the device along; the copy of this process goes with the closure.
+        let server = Server::start(signals, deadline, fault, move |reporter, lifeline| {
+            self.serve(device, connection, reporter, lifeline)
+        })?;
+        Ok((mount, server))
+    }
+
+    fn serve(
+        self,
+        device: OwnedFd,
+        connection: u32,
+        reporter: &Reporter,
+        lifeline: Lifeline,
+    ) -> Result<(), Failure> {
+        let failed = |object: &str, error: &dyn std::error::Error| {
+            Failure::new(Step::Serve, object, chain(error))
+        };
+        raise_descriptor_limit();
+        let fs =
+            Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
+        let config = Config {
+            handshake: HANDSHAKE,
+            ..Config::default()
+        };
+        let session = Session::start(Arc::clone(&fs), device, &config)
+            .map_err(|error| failed("/dev/fuse", &error))?;
+        let served = Served {
+            kind: "session".to_owned(),
+            source: self.directory.display().to_string(),
+            target: format!("process {}", self.container),
+            container: Some(self.container),
+        };
+        let statistics = move || {
+            let statistics = fs.statistics();
+            FileSystemStatistics {
+                inodes: statistics.inodes as u64,
+                descriptors: statistics.descriptors as u64,
+                handles: statistics.handles as u64,
+            }
+        };
+        if let Err(error) = control::Server::start(&session, connection, served, statistics) {
+            reporter.note(format!("`cntr stat` will not find this session: {error}"));
+        }
+        let stopper = session.stopper();
+        let watch = move || {
+            lifeline.wait();
+            stopper.stop();
+        };
+        std::thread::Builder::new()
+            .name("cntr-lifeline".to_owned())
+            .stack_size(256 << 10)
+            .spawn(watch)
+            .map_err(|error| failed("lifeline", &error))?;
+        reporter.say(&Message::Serving(format!(
+            "serving {} {} on connection {connection}, FUSE 7.{}",
+            self.directory.display(),
+            if self.access == Access::ReadOnly {
+                "read-only"
+            } else {
+                "read-write"
+            },
+            session.negotiated().minor
+        )));
+        // Nobody listens any more, so there is no one to tell how it ended.
+        let _ = session.join();
+        Ok(())
+    }
+
+    fn file_system(&self) -> Result<fs::Options, Failure> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(&self.directory, flags, Mode::empty()).map_err(|error| {
+            Failure::system(Step::Serve, self.directory.display().to_string(), error)
+        })?;
+        let id_map = match &self.ids {
+            None => fs::IdMap::IDENTITY,
+            Some((uids, gids)) => {
+                let map = |extents: &[Extent]| {
+                    fs::Ids::new(extents.iter().map(|extent| fs::Extent {
+                        inside: extent.inside,
+                        outside: extent.outside,
+                        count: extent.count,
+                    }))
+                    .map_err(|error| Failure::new(Step::Serve, "id map", error.to_string()))
+                };
+                fs::IdMap {
+                    uids: map(uids)?,
+                    gids: map(gids)?,
+                }
+            }
+        };
+        let synthetic = self.points.iter().map(|point| Synthetic {
+            path: point.path.clone(),
+            kind: match point.kind {
+                PointKind::Directory => SyntheticKind::Directory,
+                PointKind::File => SyntheticKind::File,
+            },
+        });
+        Ok(fs::Options {
+            access: self.access,
+            id_map,
+            synthetic: synthetic.collect(),
+            ..fs::Options::new(root)
+        })
+    }
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// As many descriptors as are allowed: the soft limit protects programs that use select(2), which the server does not.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,113 @@
+//! `cntr attach`: the host's tools in a container.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use super::Global;
+use crate::attach::environment::Setting;
+use crate::attach::handshake::{DEADLINE, Failure};
+use crate::attach::step::{Fault, Step};
+use crate::attach::supervise::Exit;
+use crate::attach::view::Access;
+use crate::attach::{self, Wishes};
+
+/// Open a shell, or run a command of the host, inside a container
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct AttachArgs {
+    /// A process of the container, usually its first one
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub target: i32,
+    /// Command to run [default: $SHELL -l]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<OsString>,
+    #[command(flatten)]
+    pub session: SessionArgs,
+    /// Whether the session may change the host's files [default: rw, but ro if the container has a user namespace]
+    #[arg(long, value_name = "rw|ro", value_parser = parse_access)]
+    pub host: Option<Access>,
+}
+
+/// What `attach` and `exec` have in common.
+#[derive(clap::Args, Debug)]
+pub struct SessionArgs {
+    /// Set a variable, or pass on the caller's value of it; can be given several times
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<Setting>,
+    /// Directory to start in
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Fail at a step of the set-up, for tests: STEP, STEP:kill or STEP:hang
+    #[arg(long, hide = true)]
+    pub fail_at: Option<Fault>,
+    /// Milliseconds the set-up may take
+    #[arg(long, hide = true, default_value_t = DEADLINE.as_millis() as u64)]
+    pub deadline: u64,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cntr attach 1234                        a shell with your tools; the container is at /var/lib/cntr
+  cntr attach 1234 -- strace -p 1         trace the container's first process
+  cntr attach 1234 vim /var/lib/cntr/etc/app.conf
+  tar c . | cntr attach 1234 -- tar x -C /var/lib/cntr/srv
+  cntr attach --host ro 1234              look, but change nothing on the host
+  CNTR_BASE_DIR=/c cntr attach 1234       have the container at /c instead
+
+The session has the container's namespaces, cgroups, users, capabilities and limits. /proc, /sys, /dev and the passwd,
+group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
+It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
+the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
+
+fn parse_access(text: &str) -> Result<Access, String> {
+    match text {
+        "rw" => Ok(Access::ReadWrite),
+        "ro" => Ok(Access::ReadOnly),
+        _ => Err("rw or ro".to_owned()),
+    }
+}
+
+impl SessionArgs {
+    /// What the session code calls the same.
+    pub(super) fn wishes(&self, command: &[OsString]) -> Wishes {
+        Wishes {
+            command: command.to_vec(),
+            settings: self.env.clone(),
+            directory: self.workdir.clone(),
+            base: attach::base_directory(),
+            access: None,
+            deadline: Duration::from_millis(self.deadline),
+            fault: self.fail_at,
+        }
+    }
+}
+
+/// Runs `cntr attach`.
+pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
+    let wishes = Wishes {
+        access: args.host,
+        ..args.session.wishes(&args.command)
+    };
+    conclude(attach::attach(Pid::from_raw(args.target), &wishes))
+}
+
+/// The exit code for the end of a session: the command's; 126 and 127 if it could not be executed.
+pub(super) fn conclude(outcome: Result<Exit, Failure>) -> anyhow::Result<ExitCode> {
+    match outcome {
+        Ok(exit) => Ok(ExitCode::from(exit.code())),
+        Err(failure) if failure.step == Step::Execute && failure.errno.is_some() => {
+            eprintln!("cntr: {failure}");
+            let missing = matches!(failure.errno, Some(libc::ENOENT | libc::ENOTDIR));
+            Ok(ExitCode::from(if missing { 127 } else { 126 }))
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
