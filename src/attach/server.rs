@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -70,7 +70,8 @@ impl Server {
         signals: &Signals,
         deadline: Deadline,
         fault: Option<Fault>,
-        serve: impl FnOnce(&Reporter, Lifeline) -> Result<(), Failure>,
+        device: OwnedFd,
+        serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
     ) -> Result<Server, StartError> {
         inject(fault, Step::ForkServer)?;
         let failed = |error| Failure::system(Step::ForkServer, "", error);
@@ -81,14 +82,14 @@ impl Server {
             Fork::Child => {
                 drop(ours);
                 drop(writing);
-                become_server(&Reporter::new(theirs, fault), Lifeline(reading), serve)
+                become_server(theirs, fault, Lifeline(reading), device, serve)
             }
             Fork::Parent(pid) => pid,
         };
         drop(theirs);
         drop(reading);
-        // What it serves with, the device above all, is its alone.
-        drop(serve);
+        // The device is its alone.
+        drop(device);
         let process = pidfd_open(pid).map_err(failed)?;
         let server = Server {
             pid,
@@ -173,10 +174,28 @@ fn ended(process: &OwnedFd, time: Duration) -> bool {
 }
 
 fn become_server(
-    reporter: &Reporter,
+    channel: Channel,
+    fault: Option<Fault>,
     lifeline: Lifeline,
-    serve: impl FnOnce(&Reporter, Lifeline) -> Result<(), Failure>,
+    device: OwnedFd,
+    serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
 ) -> ! {
+    let keep = [
+        channel.as_fd().as_raw_fd(),
+        lifeline.0.as_raw_fd(),
+        device.as_raw_fd(),
+    ];
+    // The view's mount above all: while the server holds that, it does not see the session go.
+    let closed = process::close_all_but(&keep);
+    let reporter = &Reporter::new(channel, fault);
+    if let Err(error) = closed {
+        reporter.say(&Message::Failed(Failure::system(
+            Step::ForkServer,
+            "",
+            error,
+        )));
+        exit_now(125)
+    }
     // Away from the caller's terminal: Ctrl-C there is for the command.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(c"cntr-server");
@@ -189,7 +208,7 @@ fn become_server(
     let _ = std::env::set_current_dir("/");
     let served = reporter
         .step(Step::Serve)
-        .and_then(|()| serve(reporter, lifeline));
+        .and_then(|()| serve(reporter, lifeline, device));
     match served {
         Ok(()) => exit_now(0),
         Err(failure) => {

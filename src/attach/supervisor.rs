@@ -147,7 +147,8 @@ fn run_command(
     let failed = |error| Failure::system(Step::Terminal, "standard input", error);
     let terminal = terminal.map(Terminal::new).transpose().map_err(failed)?;
     let others = |pid, exit: Exit| {
-        if server.is_some_and(|server| server.pid() == pid) {
+        // An orderly end means that the session's last process has gone: the command's end will be heard next.
+        if server.is_some_and(|server| server.pid() == pid) && exit != Exit::Code(0) {
             tracing::warn!(
                 "the server of the host's files ended ({exit:?}): they give ENOTCONN from now on"
             );

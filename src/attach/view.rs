@@ -102,10 +102,10 @@ impl View {
             mount,
             connection,
         } = made;
-        // The child takes the device along; the copy of this process goes with the closure.
-        let server = Server::start(signals, deadline, fault, move |reporter, lifeline| {
+        let serve = move |reporter: &Reporter, lifeline, device| {
             self.serve(device, connection, reporter, lifeline)
-        })?;
+        };
+        let server = Server::start(signals, deadline, fault, device, serve)?;
         Ok((mount, server))
     }
 

@@ -61,17 +61,27 @@ impl Drop for Container {
 fn parent_of(pid: Pid) -> Option<Pid> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    parent.trim().parse().ok().map(Pid::from_raw).filter(|parent| parent.as_raw() > 1)
+    parent
+        .trim()
+        .parse()
+        .ok()
+        .map(Pid::from_raw)
+        .filter(|parent| parent.as_raw() > 1)
 }
 
 /// Runs `cntr demo`.
 pub fn run(args: &DemoArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("the demo makes a container and mounts a file system, which needs root: try `sudo cntr demo`");
+        bail!(
+            "the demo makes a container and mounts a file system, which needs root: try `sudo cntr demo`"
+        );
     }
     // Ctrl-C goes to the step that runs; the demo itself looks for it between the steps, to clean up.
     let signals = Signals::block().context("cannot take over signals")?;
-    let mut demo = Demo { container: make_container()?, signals };
+    let mut demo = Demo {
+        container: make_container()?,
+        signals,
+    };
     match demo.show(args) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Stop::Interrupted(signal)) => Ok(ExitCode::from(128 + signal as u8)),
@@ -82,21 +92,32 @@ pub fn run(args: &DemoArgs, _global: &Global) -> anyhow::Result<ExitCode> {
 fn make_container() -> anyhow::Result<Container> {
     let directory = std::env::temp_dir().join(format!("cntr-demo-{}", std::process::id()));
     fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let container = Container { directory, pid: None };
+    let container = Container {
+        directory,
+        pid: None,
+    };
     let root = &container.directory;
     for name in ["dev", "etc", "proc", "srv", "sys"] {
-        fs::create_dir(root.join(name)).with_context(|| format!("cannot make {name} in {}", root.display()))?;
+        fs::create_dir(root.join(name))
+            .with_context(|| format!("cannot make {name} in {}", root.display()))?;
     }
     let files = [
-        ("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\napp:x:1000:1000::/srv:/sbin/nologin\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/sbin/nologin\napp:x:1000:1000::/srv:/sbin/nologin\n",
+        ),
         ("etc/group", "root:x:0:\napp:x:1000:\n"),
-        ("etc/hosts", "127.0.0.1 localhost demo\n192.0.2.7 database.demo.internal\n"),
+        (
+            "etc/hosts",
+            "127.0.0.1 localhost demo\n192.0.2.7 database.demo.internal\n",
+        ),
         ("etc/hostname", "demo\n"),
         ("etc/os-release", "NAME=\"Nothing at all\"\nID=demo\n"),
         ("srv/app.conf", "answer = 42\n"),
     ];
     for (name, text) in files {
-        fs::write(root.join(name), text).with_context(|| format!("cannot write {name} in {}", root.display()))?;
+        fs::write(root.join(name), text)
+            .with_context(|| format!("cannot write {name} in {}", root.display()))?;
     }
     Ok(container)
 }
@@ -127,7 +148,11 @@ fn cntr(arguments: &[&str]) -> Command {
 
 fn quoted(argument: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:+,".contains(&byte);
-    if argument.bytes().all(plain) { argument.to_owned() } else { format!("'{argument}'") }
+    if argument.bytes().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{argument}'")
+    }
 }
 
 fn announce(arguments: &[&str]) {
@@ -143,13 +168,28 @@ impl Demo {
         self.step(&["exec", pid, "--", "/bin/sh"], 127)?;
 
         let before = self.state()?;
-        println!("\nBut your tools work there. The host name, the processes and the users are the container's:");
+        println!(
+            "\nBut your tools work there. The host name, the processes and the users are the container's:"
+        );
         self.step(&["attach", pid, "--", "hostname"], 0)?;
         self.step(&["attach", pid, "--", "ps", "-e", "-o", "pid,comm"], 0)?;
         self.step(&["attach", pid, "--", "id"], 0)?;
         self.step(&["attach", pid, "--", "grep", "internal", "/etc/hosts"], 0)?;
-        println!("\n/ is the host's, served by the FUSE engine; the container's files are at /var/lib/cntr:");
-        self.step(&["attach", pid, "--", "ls", "-l", "/var/lib/cntr", "/var/lib/cntr/srv"], 0)?;
+        println!(
+            "\n/ is the host's, served by the FUSE engine; the container's files are at /var/lib/cntr:"
+        );
+        self.step(
+            &[
+                "attach",
+                pid,
+                "--",
+                "ls",
+                "-l",
+                "/var/lib/cntr",
+                "/var/lib/cntr/srv",
+            ],
+            0,
+        )?;
         if let Some((tool, arguments)) = big_tool() {
             println!("\n{tool} of the host, about a file of the container:");
             self.step(&[&["attach", pid, "--"], arguments].concat(), 0)?;
@@ -157,21 +197,41 @@ impl Demo {
         self.statistics(pid)?;
         let after = self.state()?;
         if before != after {
-            return Err(Stop::Failed(anyhow::anyhow!("the container has changed: {}", difference(&before, &after))));
+            return Err(Stop::Failed(anyhow::anyhow!(
+                "the container has changed: {}",
+                difference(&before, &after)
+            )));
         }
-        println!("\nNothing of that has changed the container: its {} files and mounts are as before.", before.len());
+        println!(
+            "\nNothing of that has changed the container: its {} files and mounts are as before.",
+            before.len()
+        );
 
         println!("\nWhat a session writes below /var/lib/cntr, the container has:");
-        self.step(&["attach", pid, "--", "sh", "-c", "echo 'answer = 43' > /var/lib/cntr/srv/app.conf"], 0)?;
+        self.step(
+            &[
+                "attach",
+                pid,
+                "--",
+                "sh",
+                "-c",
+                "echo 'answer = 43' > /var/lib/cntr/srv/app.conf",
+            ],
+            0,
+        )?;
         let config = self.container.directory.join("srv/app.conf");
-        let text = fs::read_to_string(&config).context("cannot read the container's srv/app.conf")?;
+        let text =
+            fs::read_to_string(&config).context("cannot read the container's srv/app.conf")?;
         print!("$ cat {}\n{text}", config.display());
 
         if !args.no_shell && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
             println!("\nNow it is yours; `exit` ends the demo and removes the container.");
             announce(&["attach", pid]);
             let mut command = cntr(&["attach", pid]);
-            command.stdin(Stdio::inherit()).status().context("cannot run cntr attach")?;
+            command
+                .stdin(Stdio::inherit())
+                .status()
+                .context("cannot run cntr attach")?;
         }
         println!("\nThe container is removed. To attach to one of yours: cntr attach PID");
         Ok(())
@@ -180,17 +240,31 @@ impl Demo {
     fn start(&mut self) -> Result<String, Stop> {
         println!("A container: its own namespaces, its own root, and no program in it.");
         let root = self.container.directory.display().to_string();
-        let plain = ["run", "--detach", "--pause", "--hostname", "demo", root.as_str()];
+        let plain = [
+            "run",
+            "--detach",
+            "--pause",
+            "--hostname",
+            "demo",
+            root.as_str(),
+        ];
         let limited = [&plain[..2], &["--pids", "64"], &plain[2..]].concat();
         // The limit is for show: where there is no pids controller the demo goes on without.
         let mut pid = None;
         for (arguments, last) in [(limited.as_slice(), false), (plain.as_slice(), true)] {
             announce(arguments);
             let mut command = cntr(arguments);
-            command.stderr(if last { Stdio::inherit() } else { Stdio::null() });
+            command.stderr(if last {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            });
             let output = command.output().context("cannot run cntr run")?;
             if output.status.success() {
-                pid = String::from_utf8_lossy(&output.stdout).trim().parse::<i32>().ok();
+                pid = String::from_utf8_lossy(&output.stdout)
+                    .trim()
+                    .parse::<i32>()
+                    .ok();
                 break;
             }
         }
@@ -202,16 +276,22 @@ impl Demo {
     }
 
     fn interrupted(&self) -> Result<(), Stop> {
-        self.signals.take_fatal().map_or(Ok(()), |signal| Err(Stop::Interrupted(signal)))
+        self.signals
+            .take_fatal()
+            .map_or(Ok(()), |signal| Err(Stop::Interrupted(signal)))
     }
 
     /// Runs a command whose exit code has to be `expected`.
     fn step(&self, arguments: &[&str], expected: i32) -> Result<(), Stop> {
         announce(arguments);
-        let status = cntr(arguments).status().context("cannot run this program again")?;
+        let status = cntr(arguments)
+            .status()
+            .context("cannot run this program again")?;
         self.interrupted()?;
         if status.code() != Some(expected) {
-            return Err(Stop::Failed(anyhow::anyhow!("that should have ended with {expected}, not with {status}")));
+            return Err(Stop::Failed(anyhow::anyhow!(
+                "that should have ended with {expected}, not with {status}"
+            )));
         }
         Ok(())
     }
@@ -219,7 +299,8 @@ impl Demo {
     /// Reads a lot in a session, and shows what its server did for that before it ends.
     fn statistics(&self, pid: &str) -> Result<(), Stop> {
         println!("\nThe engine at work:");
-        let work = "ls -lR /etc /usr/bin | wc -l; cat /usr/bin/[a-d]* > /dev/null; echo done; read wait";
+        let work =
+            "ls -lR /etc /usr/bin | wc -l; cat /usr/bin/[a-d]* > /dev/null; echo done; read wait";
         let arguments = ["attach", pid, "--", "sh", "-c", work];
         announce(&arguments);
         let mut session = cntr(&arguments)
@@ -262,8 +343,22 @@ fn record(path: &Path, state: &mut BTreeMap<String, u64>) -> anyhow::Result<()> 
     let about = || format!("cannot read {}", path.display());
     let data = path.symlink_metadata().with_context(about)?;
     let mut hasher = DefaultHasher::new();
-    (data.ino(), data.mode(), data.uid(), data.gid(), data.nlink(), data.size()).hash(&mut hasher);
-    (data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()).hash(&mut hasher);
+    (
+        data.ino(),
+        data.mode(),
+        data.uid(),
+        data.gid(),
+        data.nlink(),
+        data.size(),
+    )
+        .hash(&mut hasher);
+    (
+        data.mtime(),
+        data.mtime_nsec(),
+        data.ctime(),
+        data.ctime_nsec(),
+    )
+        .hash(&mut hasher);
     if data.is_file() {
         fs::read(path).with_context(about)?.hash(&mut hasher);
     }
@@ -277,9 +372,14 @@ fn record(path: &Path, state: &mut BTreeMap<String, u64>) -> anyhow::Result<()> 
 }
 
 fn difference(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> String {
-    let changed = before.iter().filter(|(name, hash)| after.get(*name) != Some(hash));
+    let changed = before
+        .iter()
+        .filter(|(name, hash)| after.get(*name) != Some(hash));
     let added = after.iter().filter(|(name, _)| !before.contains_key(*name));
-    let mut names: Vec<&str> = changed.chain(added).map(|(name, _)| name.as_str()).collect();
+    let mut names: Vec<&str> = changed
+        .chain(added)
+        .map(|(name, _)| name.as_str())
+        .collect();
     names.dedup();
     names.join(", ")
 }
@@ -288,11 +388,19 @@ fn difference(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> 
 fn big_tool() -> Option<(&'static str, &'static [&'static str])> {
     const FILE: &str = "/var/lib/cntr/srv/app.conf";
     const TOOLS: &[(&str, &[&str])] = &[
-        ("python3", &["python3", "-c", "print(open(\"/var/lib/cntr/srv/app.conf\").read().split())"]),
+        (
+            "python3",
+            &[
+                "python3",
+                "-c",
+                "print(open(\"/var/lib/cntr/srv/app.conf\").read().split())",
+            ],
+        ),
         ("perl", &["perl", "-ne", "print uc", FILE]),
         ("awk", &["awk", "{ print $3 }", FILE]),
     ];
     let path = std::env::var_os("PATH")?;
-    let exists = |tool: &str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
+    let exists =
+        |tool: &str| std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
     TOOLS.iter().copied().find(|(tool, _)| exists(tool))
 }

@@ -1,7 +1,7 @@
 //! Processes: forking in the ways containers need, descriptors for processes, what is left behind at exec.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::Pid;
@@ -173,6 +173,30 @@ pub fn wait(child: Option<Pid>, patience: Patience) -> io::Result<Option<(Pid, C
         };
         return Ok(Some((Pid::from_raw(pid), change)));
     }
+}
+
+/// Closes every descriptor but 0, 1, 2 and `keep`, in a process that was just forked and never goes back to what its
+/// parent was doing: whatever else that has open would be pinned. The caller must not touch, nor drop, an object that
+/// owns another descriptor afterwards.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for next in kept.into_iter().chain([u32::MAX]) {
+        if first < next {
+            // SAFETY: takes no pointers. That nobody uses what is closed is the caller's promise; breaking it gives
+            // EBADF, or closes a descriptor of another object, but touches no memory.
+            let closed = unsafe { libc::close_range(first, next - 1, 0) };
+            if closed != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = first.max(next.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// Closes every descriptor from `first` on and goes on with `then`, for a process that stays without exec what it was
