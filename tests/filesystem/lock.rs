@@ -133,9 +133,13 @@ fn released() -> Result<()> {
             open(&mount.at("file"))?,
             open(&mount.at("file"))?,
         );
-        rustix::fs::flock(&first, FlockOperation::NonBlockingLockExclusive)?;
-        ensure!(try_open_file_lock(&second, libc::F_WRLCK, 0, 10));
-        ensure!(try_process_lock(&third, libc::F_WRLCK, 10, 10));
+        // A program another test starts has a copy of every open file, and its locks, until it is executed.
+        let locked = crate::support::wait::until(crate::support::wait::LONG, || {
+            rustix::fs::flock(&first, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && try_open_file_lock(&second, libc::F_WRLCK, 0, 10)
+                && try_process_lock(&third, libc::F_WRLCK, 10, 10)
+        });
+        ensure!(locked, "nobody has the lock, but it cannot be had");
         drop((first, second, third));
         let host = open(&mount.host("file"))?;
         let free = crate::support::wait::until(crate::support::wait::LONG, || {

@@ -16,6 +16,7 @@ use crate::support::runner::Suite;
 
 pub fn add(suite: &mut Suite) {
     suite.test("atime_and_mtime_are_not_swapped", times);
+    suite.test("reading_updates_atime", reading);
     suite.test("times_before_1970", times_before_1970);
     suite.test("times_of_a_symlink", times_of_symlink);
     suite.test("chmod_of_a_socket", chmod_of_socket);
@@ -93,6 +94,22 @@ fn times() -> Result<()> {
         atime.0 > 1_700_000_000 && mtime == (3000, 1),
         "{atime:?} {mtime:?}"
     );
+    mount.close()
+}
+
+fn reading() -> Result<()> {
+    let mount = Mount::new(Kind::Ext4, &[])?;
+    fs::write(mount.host("file"), "text")?;
+    set(&mount.host("file"), (1000, 0), (2000, 0), AtFlags::empty())?;
+    ensure!(fs::read(mount.at("file"))? == b"text");
+    for path in [mount.host("file"), mount.at("file")] {
+        let (atime, mtime) = get(&path)?;
+        ensure!(
+            atime.0 > 1_700_000_000 && mtime == (2000, 0),
+            "{}: {atime:?} {mtime:?}",
+            path.display()
+        );
+    }
     mount.close()
 }
 

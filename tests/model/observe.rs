@@ -54,6 +54,17 @@ pub struct Meta {
     pub mtime: Stamp,
 }
 
+impl Meta {
+    /// Takes over the access time of `mount` if this, the plain directory's, is that of a read. A read the kernel answers
+    /// from the page cache of the mount, or knows to be past the end, never reaches the host, so there the access time
+    /// may be older; it must not be newer.
+    pub fn allow_older_atime(&mut self, mount: &Meta) {
+        if self.atime == Stamp::Recent {
+            self.atime = mount.atime;
+        }
+    }
+}
+
 /// All attributes of a file, some of which only mean something on one side.
 #[derive(Clone)]
 pub struct Seen(Statx);
