@@ -257,7 +257,8 @@ impl PassthroughFs {
         Ok(cx.block_in_place(|| nix::unistd::close(copy))?)
     }
 
-    pub(super) fn do_release(&self, fh: FileHandle, flock_owner: Option<u64>) {
+    pub(super) fn do_release(&self, node: NodeId, fh: FileHandle, flock_owner: Option<u64>) {
+        self.locks.drop_handle(node, fh);
         let Some(handle) = self.handles.remove(fh) else {
             return;
         };

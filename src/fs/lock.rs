@@ -24,6 +24,8 @@ use crate::sys::file;
 struct Owner {
     file: File,
     pid: u32,
+    /// The open files it asked through.
+    through: Mutex<Vec<FileHandle>>,
     /// Ranges, both ends inclusive.
     ranges: Mutex<Vec<(u64, u64)>>,
 }
@@ -104,6 +106,28 @@ impl Locks {
         }
     }
 
+    /// The open file `fh` is closed for good. A lock of an open file description (`F_OFD_*`) ends now: no FLUSH names its
+    /// owner. One of a process has ended before: the process has closed the file it asked through.
+    pub fn drop_handle(&self, node: NodeId, fh: FileHandle) {
+        if self.owners.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let owners: Vec<u64> = self
+            .inodes
+            .lock()
+            .get(&node)
+            .map_or_else(Vec::new, |owners| {
+                owners
+                    .iter()
+                    .filter(|(_, owner)| owner.through.lock().contains(&fh))
+                    .map(|(id, _)| *id)
+                    .collect()
+            });
+        for owner in owners {
+            self.drop_owner(node, owner);
+        }
+    }
+
     /// The process of ours, other than `owner`, that holds a lock in the range.
     fn holder(&self, node: NodeId, owner: u64, start: u64, end: u64) -> Option<u32> {
         let inodes = self.inodes.lock();
@@ -157,6 +181,7 @@ impl PassthroughFs {
         let owner = Owner {
             file: fd.into(),
             pid: lock.lock.pid,
+            through: Mutex::default(),
             ranges: Mutex::default(),
         };
         Ok(self.locks.insert(node, lock.owner, owner))
@@ -216,6 +241,12 @@ impl PassthroughFs {
             return Ok(());
         }
         let owner = self.lock_owner(node, &handle, lock)?;
+        {
+            let mut through = owner.through.lock();
+            if !through.contains(&fh) {
+                through.push(fh);
+            }
+        }
         let flock = to_flock(&lock.lock)?;
         let locked = fcntl(&owner.file, FcntlArg::F_OFD_SETLK(&flock)).map_err(Errno::from);
         match locked {

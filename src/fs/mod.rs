@@ -386,8 +386,8 @@ impl FileSystem for PassthroughFs {
         self.do_flush(cx, node, fh, owner)
     }
 
-    fn release(&self, _node: NodeId, fh: FileHandle, flock_owner: Option<u64>) {
-        self.do_release(fh, flock_owner);
+    fn release(&self, node: NodeId, fh: FileHandle, flock_owner: Option<u64>) {
+        self.do_release(node, fh, flock_owner);
     }
 
     fn fsync(&self, cx: &Context<'_>, _node: NodeId, fh: FileHandle, datasync: bool) -> Result<()> {
@@ -464,8 +464,8 @@ impl FileSystem for PassthroughFs {
         self.do_getxattr(node, name, out)
     }
 
-    fn listxattr(&self, _cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
-        self.do_listxattr(node, out)
+    fn listxattr(&self, cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        self.do_listxattr(cx, node, out)
     }
 
     fn removexattr(&self, _cx: &Context<'_>, node: NodeId, name: &CStr) -> Result<()> {

@@ -1,0 +1,198 @@
+//! How a mount ends, at any moment and whatever ends it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::support::backing::Kind;
+use crate::support::load::Load;
+use crate::support::mount::Mount;
+use crate::support::mountinfo;
+use crate::support::runner::{Skip, Suite};
+use crate::support::server::{Peer, peer};
+use crate::support::wait;
+
+const CLIENTS: usize = 8;
+
+pub fn add(suite: &mut Suite) {
+    suite.test("unmount_ends_the_server", unmounted);
+    for (name, signal) in [
+        ("sigterm", Signal::SIGTERM),
+        ("sigint", Signal::SIGINT),
+        ("sigkill", Signal::SIGKILL),
+    ] {
+        suite.test(format!("{name}_under_load"), move || signalled(signal));
+    }
+    suite.test("abort_under_load", aborted);
+    suite.test("lazy_unmount_under_load", lazily);
+    suite.test("not_connected_at_once_after_sigkill", not_connected);
+    suite.test("server_survives_what_clients_do", survives);
+}
+
+fn with_server() -> Result<Mount> {
+    if peer() == Peer::Bind {
+        return Err(Skip::new("a bind mount has no server").into());
+    }
+    Mount::new(Kind::Ext4, &[])
+}
+
+fn unmounted() -> Result<()> {
+    let mut mount = with_server()?;
+    fs::write(mount.at("file"), "text")?;
+    unmount(mount.path(), UnmountFlags::empty())?;
+    let status = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
+    ensure!(status.is_some_and(|status| status.success()), "{status:?}");
+    ensure!(fs::read(mount.host("file"))? == b"text");
+    mount.close()
+}
+
+fn signalled(signal: Signal) -> Result<()> {
+    for _ in 0..3 {
+        let mut mount = with_server()?;
+        let load = Load::start(mount.path(), CLIENTS);
+        load.wait(2000)?;
+        let point = mount.path().to_owned();
+        mount.expect_broken();
+        let server = mount.server().context("there is a server")?;
+        server.signal(signal);
+        ensure!(
+            server.wait(wait::LONG).is_some(),
+            "the server survives {signal}: {}",
+            server.log()
+        );
+        if signal == Signal::SIGKILL {
+            load.wait_for_errors()?;
+        } else {
+            // It takes its mount with it: nobody is left with an unusable one.
+            let gone = wait::until(wait::LONG, || mountinfo::at(&point).is_none());
+            ensure!(gone, "still mounted after {signal}");
+        }
+        load.stop()?;
+        mount.close()?;
+    }
+    Ok(())
+}
+
+fn aborted() -> Result<()> {
+    let mut mount = with_server()?;
+    let load = Load::start(mount.path(), CLIENTS);
+    load.wait(2000)?;
+    mount.expect_broken();
+    mount.connection().context("there is a connection")?.abort();
+    load.wait_for_errors()?;
+    load.stop()?;
+    let ended = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
+    ensure!(
+        ended.is_some(),
+        "the server waits for requests of an aborted connection"
+    );
+    mount.close()
+}
+
+fn lazily() -> Result<()> {
+    let mut mount = with_server()?;
+    let kept = {
+        fs::write(mount.at("kept"), "text")?;
+        File::open(mount.at("kept"))?
+    };
+    let load = Load::start(mount.path(), CLIENTS);
+    load.wait(2000)?;
+    unmount(mount.path(), UnmountFlags::DETACH)?;
+    // What is open goes on working; the names are gone.
+    let mut text = [0; 4];
+    kept.read_exact_at(&mut text, 0)?;
+    ensure!(&text == b"text");
+    load.stop()?;
+    ensure!(
+        mount
+            .server()
+            .context("there is a server")?
+            .ended()
+            .is_none(),
+        "the server ended with a file still open"
+    );
+    drop(kept);
+    let status = mount
+        .server()
+        .context("there is a server")?
+        .wait(wait::LONG);
+    ensure!(status.is_some_and(|status| status.success()), "{status:?}");
+    // The load made these in the empty mount point after the unmount.
+    for entry in fs::read_dir(mount.path())? {
+        fs::remove_dir_all(entry?.path())?;
+    }
+    mount.close()
+}
+
+fn not_connected() -> Result<()> {
+    let mut mount = with_server()?;
+    fs::write(mount.at("file"), "text")?;
+    let open = File::open(mount.at("file"))?;
+    mount.expect_broken();
+    let server = mount.server().context("there is a server")?;
+    server.signal(Signal::SIGKILL);
+    ensure!(server.wait(wait::LONG).is_some());
+    let start = Instant::now();
+    for result in [
+        fs::metadata(mount.at("new")).map(drop),
+        File::create(mount.at("new")).map(drop),
+        fs::read_dir(mount.path()).map(drop),
+    ] {
+        ensure!(
+            result
+                .as_ref()
+                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN)),
+            "{result:?}"
+        );
+    }
+    ensure!(
+        start.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        start.elapsed()
+    );
+    drop(open);
+    mount.close()
+}
+
+fn survives() -> Result<()> {
+    let mut mount = with_server()?;
+    // Each is an unusual request; the server answers with an error or a result and goes on.
+    for name in ["a/b/c", &"x".repeat(300), "..", ".", "nowhere/"] {
+        let _ = fs::metadata(mount.at(name));
+        let _ = fs::create_dir(mount.at(name));
+        let _ = fs::remove_dir(mount.at(name));
+        let _ = fs::read_link(mount.at(name));
+    }
+    let file = File::create(mount.at("file"))?;
+    let _ = file.set_len(i64::MAX.cast_unsigned());
+    let _ = file.write_at(b"x", i64::MAX.cast_unsigned() - 1);
+    let _ = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(u64::MAX >> 1));
+    let _ = rustix::fs::setxattr(
+        mount.at("file"),
+        "user.large",
+        &[0; 65536],
+        rustix::fs::XattrFlags::empty(),
+    );
+    let _ = rustix::io::ioctl_fionread(&file);
+    drop(file);
+    ensure!(
+        mount
+            .server()
+            .context("there is a server")?
+            .ended()
+            .is_none(),
+        "the server died"
+    );
+    fs::write(mount.at("after"), "text")?;
+    mount.close()
+}

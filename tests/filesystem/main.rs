@@ -1,0 +1,32 @@
+//! What programs do with the view of a directory, one property per test. Each is what the same program sees on the
+//! directory itself.
+
+mod bounds;
+mod create;
+mod data;
+mod directory;
+mod end;
+mod lock;
+mod metadata;
+mod permission;
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
+
+use std::process::ExitCode;
+
+use support::runner::Suite;
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new("filesystem");
+    create::add(&mut suite);
+    data::add(&mut suite);
+    metadata::add(&mut suite);
+    permission::add(&mut suite);
+    directory::add(&mut suite);
+    lock::add(&mut suite);
+    tools::add(&mut suite);
+    bounds::add(&mut suite);
+    end::add(&mut suite);
+    suite.run()
+}
