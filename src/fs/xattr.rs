@@ -10,7 +10,7 @@ use super::PassthroughFs;
 use super::acl;
 use super::lookup::Node;
 use crate::engine::{Context, Errno, NodeId, Result};
-use crate::sys::{file, stat, xattr};
+use crate::sys::{stat, xattr};
 
 /// Most bytes a list of names has (`XATTR_LIST_MAX`).
 const LIST_MAX: usize = 65536;
