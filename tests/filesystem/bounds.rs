@@ -24,6 +24,7 @@ const FILES_PER_DIRECTORY: usize = 1000;
 pub fn add(suite: &mut Suite) {
     suite.long_test("walk_with_few_descriptors", Duration::from_secs(600), walk);
     suite.test("many_open_files", many_open_files);
+    suite.test("files_deleted_on_the_host_are_let_go", deleted_on_host);
 }
 
 fn walk() -> Result<()> {
@@ -140,5 +141,55 @@ fn many_open_files() -> Result<()> {
         fs::read(mount.at("f1499")).is_ok_and(|text| text == b"1499")
     });
     ensure!(works, "files cannot be opened after others were closed");
+    mount.close()
+}
+
+/// A file the host deletes must not stay, with the space it takes, because the view has shown it once.
+fn deleted_on_host() -> Result<()> {
+    if peer() == Peer::Bind {
+        return Err(Skip::new("a bind mount has no server").into());
+    }
+    let setup = Setup {
+        open_files: Some(OPEN_FILES),
+        ..Setup::default()
+    };
+    let mut mount = Mount::with(Kind::Ext4, &setup)?;
+    let before = mount.server().context("there is a server")?.descriptors();
+    for round in 0..4 {
+        let directory = format!("d{round}");
+        fs::create_dir(mount.host(&directory))?;
+        for file in 0..1000 {
+            fs::write(mount.host(&directory).join(format!("f{file}")), "text")?;
+        }
+        for file in 0..1000 {
+            let path = mount.at(&directory).join(format!("f{file}"));
+            ensure!(fs::read(&path).with_context(|| path.display().to_string())? == b"text");
+        }
+        fs::remove_dir_all(mount.host(&directory))?;
+    }
+    let server = mount.server().context("there is a server")?;
+    // The directory of the server's descriptors names those of deleted files.
+    let held = || {
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", server.pid())) else {
+            return 0;
+        };
+        let targets = entries
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets
+            .filter(|target| {
+                target
+                    .as_os_str()
+                    .as_encoded_bytes()
+                    .ends_with(b" (deleted)")
+            })
+            .count()
+    };
+    let let_go = wait::until(Duration::from_secs(10), || held() <= 16);
+    ensure!(
+        let_go,
+        "{} deleted files are still held open ({before} descriptors at first)",
+        held()
+    );
     mount.close()
 }
