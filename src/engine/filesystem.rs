@@ -27,6 +27,7 @@ use fuse_proto::{fuse_attr, fuse_file_lock, fuse_kstatfs, fuse_statx};
 use super::context::Context;
 use super::errno::Errno;
 use super::negotiate::Negotiated;
+use super::notify::Notifier;
 
 /// The outcome of a file system method.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -244,6 +245,10 @@ pub trait FileSystem: Send + Sync + 'static {
     fn enter_thread(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Called from time to time, about once a second while there are requests: for housekeeping that no request
+    /// should pay for. May block.
+    fn tend(&self, notifier: &Notifier) {}
 
     /// The mount is gone and all requests are answered.
     fn destroy(&self) {}

@@ -8,15 +8,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use fuse_proto::flags::{ExpireFlags, InitFlags};
-use fuse_proto::notify;
+use fuse_proto::{EncodeError, notify};
 use parking_lot::{Condvar, Mutex};
 
 use super::dev::Device;
 use super::{Negotiated, NodeId};
 
+/// Minor version that brought the prune notification.
+const PRUNE_MINOR: u32 = 45;
+
+/// Node ids in one prune notification.
+const PRUNE_AT_ONCE: usize = 64;
+
 enum Notification {
     InvalidateInode { node: NodeId, offset: i64, len: i64 },
     InvalidateEntry { parent: NodeId, name: OsString },
+    Prune { nodes: Vec<NodeId> },
 }
 
 #[derive(Default)]
@@ -30,12 +37,16 @@ struct Queue {
 pub struct Notifier {
     /// How names are dropped: only looked up again where the kernel can, since a mount may lie below.
     expire: ExpireFlags,
+    /// The kernel can be asked to drop inodes.
+    prunes: bool,
+    device: Device,
     queue: Mutex<Queue>,
     filled: Condvar,
 }
 
 impl Notifier {
-    pub(super) fn new(negotiated: &Negotiated) -> Notifier {
+    /// Notifies on `device`, a descriptor of its own.
+    pub(super) fn new(negotiated: &Negotiated, device: Device) -> Notifier {
         let expire = if negotiated.flags.contains(InitFlags::HAS_EXPIRE_ONLY) {
             ExpireFlags::EXPIRE_ONLY
         } else {
@@ -43,6 +54,8 @@ impl Notifier {
         };
         Notifier {
             expire,
+            prunes: negotiated.minor >= PRUNE_MINOR,
+            device,
             queue: Mutex::default(),
             filled: Condvar::new(),
         }
@@ -62,6 +75,23 @@ impl Notifier {
         });
     }
 
+    /// Asks the kernel to forget those of `nodes` that nobody uses at the moment. Before Linux 6.18 it cannot be asked.
+    pub fn prune(&self, nodes: Vec<NodeId>) {
+        if self.prunes && !nodes.is_empty() {
+            self.push(Notification::Prune { nodes });
+        }
+    }
+
+    /// Drops the cached attributes of `node` before this returns. Only for an inode that the request in service has
+    /// open: for another one the kernel might wait for a request that waits for this thread.
+    pub fn expire_attributes_of_open(&self, node: NodeId) {
+        let mut message = [0_u8; 64];
+        if let Ok(len) = notify::encode_inval_inode(node.0, -1, 0, &mut message) {
+            // ENOENT: the kernel does not know the inode any more.
+            let _ = self.device.notify(&message[..len]);
+        }
+    }
+
     fn push(&self, notification: Notification) {
         let mut queue = self.queue.lock();
         if !queue.closed {
@@ -79,8 +109,8 @@ impl Notifier {
     }
 
     /// Body of the notifier thread.
-    pub(super) fn run(&self, device: &Device) {
-        let mut message = [0_u8; 512];
+    pub(super) fn run(&self) {
+        let mut message = [0_u8; 1024];
         loop {
             let mut queue = self.queue.lock();
             let notification = loop {
@@ -93,19 +123,35 @@ impl Notifier {
                 }
             };
             drop(queue);
-            let encoded = match &notification {
+            match &notification {
                 Notification::InvalidateInode { node, offset, len } => {
-                    notify::encode_inval_inode(node.0, *offset, *len, &mut message)
+                    let len = notify::encode_inval_inode(node.0, *offset, *len, &mut message);
+                    self.send(&message, len);
                 }
                 Notification::InvalidateEntry { parent, name } => {
-                    notify::encode_inval_entry(parent.0, name.as_bytes(), self.expire, &mut message)
+                    let name = name.as_bytes();
+                    let len = notify::encode_inval_entry(parent.0, name, self.expire, &mut message);
+                    self.send(&message, len);
                 }
-            };
-            match encoded {
-                // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
-                Ok(len) => drop(device.notify(&message[..len])),
-                Err(error) => tracing::error!(%error, "a notification cannot be encoded"),
+                Notification::Prune { nodes } => {
+                    for nodes in nodes.chunks(PRUNE_AT_ONCE) {
+                        let mut ids = [0; PRUNE_AT_ONCE];
+                        ids.iter_mut()
+                            .zip(nodes)
+                            .for_each(|(id, node)| *id = node.0);
+                        let len = notify::encode_prune(&ids[..nodes.len()], &mut message);
+                        self.send(&message, len);
+                    }
+                }
             }
+        }
+    }
+
+    fn send(&self, message: &[u8], encoded: Result<usize, EncodeError>) {
+        match encoded {
+            // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
+            Ok(len) => drop(self.device.notify(&message[..len])),
+            Err(error) => tracing::error!(%error, "a notification cannot be encoded"),
         }
     }
 }

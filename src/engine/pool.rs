@@ -26,6 +26,10 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Freed memory is given back in a pause, at most this often.
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the file system may tend to itself: soon after requests, seldom without any.
+const TEND_SOON: Duration = Duration::from_secs(1);
+const TEND_SELDOM: Duration = Duration::from_secs(8);
+
 /// An interrupted request that is not answered by then is answered `EINTR` on behalf of its thread.
 const GIVE_UP: Duration = Duration::from_millis(100);
 
@@ -302,6 +306,29 @@ impl Pool {
     pub(super) fn busy(&self) {
         if !self.monitor_awake.load(Ordering::Relaxed) {
             self.wake_monitor();
+        }
+    }
+
+    /// Body of the thread that lets the file system tend to itself by `job`.
+    pub(super) fn tend(&self, job: impl Fn()) {
+        let mut interval = TEND_SOON;
+        let mut served = 0;
+        loop {
+            let deadline = Instant::now() + interval;
+            let mut roster = self.roster.lock();
+            while !self.is_over() && !self.ended.wait_until(&mut roster, deadline).timed_out() {}
+            drop(roster);
+            if self.is_over() {
+                return;
+            }
+            job();
+            let now = self.places.read().iter().map(|place| place.served()).sum();
+            interval = if now == served {
+                (interval * 2).min(TEND_SELDOM)
+            } else {
+                TEND_SOON
+            };
+            served = now;
         }
     }
 

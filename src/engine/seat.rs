@@ -23,6 +23,8 @@ pub(super) struct Place {
     unique: AtomicU64,
     /// When it was read, in nanoseconds since the pool started; 0 while the thread waits for a request.
     since: AtomicU64,
+    /// How many requests were served here.
+    served: AtomicU64,
     /// The kernel asked to interrupt it.
     interrupted: AtomicBool,
     /// Counted as blocked: another thread fetches in its place.
@@ -40,6 +42,7 @@ impl Place {
         Place {
             unique: AtomicU64::new(NONE),
             since: AtomicU64::new(0),
+            served: AtomicU64::new(0),
             interrupted: AtomicBool::new(false),
             away: AtomicBool::new(false),
             thread: AtomicI32::new(0),
@@ -65,6 +68,7 @@ impl Place {
     pub(super) fn end(&self) -> bool {
         self.unique.store(NONE, Ordering::Release);
         self.since.store(0, Ordering::Relaxed);
+        self.served.store(self.served() + 1, Ordering::Relaxed);
         self.away.swap(false, Ordering::AcqRel)
     }
 
@@ -83,6 +87,11 @@ impl Place {
     /// Since when the thread serves its request.
     pub(super) fn since(&self) -> Option<u64> {
         Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
+
+    /// How many requests were served here.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Counts the thread as blocked; false if it was already.

@@ -138,7 +138,8 @@ impl Session {
         };
         let negotiated = shake_hands(&device, &wishes, config.handshake)?;
         fs.init(&negotiated);
-        let notifier = Notifier::new(&negotiated);
+        let notices = device.try_clone().map_err(SessionError::Device)?;
+        let notifier = Notifier::new(&negotiated, notices);
         let shared = Arc::new(Shared {
             fs,
             device,
@@ -162,7 +163,12 @@ impl Session {
         };
         let notifier = {
             let shared = Arc::clone(&shared);
-            helper("cntr-notify", move || shared.notifier.run(&shared.device)).map_err(threads)?
+            helper("cntr-notify", move || shared.notifier.run()).map_err(threads)?
+        };
+        let tender = {
+            let (shared, pool) = (Arc::clone(&shared), Arc::clone(&pool));
+            let tend = move || pool.tend(|| shared.fs.tend(&shared.notifier));
+            helper("cntr-tend", tend).map_err(threads)?
         };
         let finish = Box::new(move || {
             shared.notifier.close();
@@ -172,7 +178,7 @@ impl Session {
             pool,
             negotiated,
             finish,
-            helpers: vec![monitor, notifier],
+            helpers: vec![monitor, notifier, tender],
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fuse_proto::{fuse_attr, fuse_kstatfs, fuse_statx, fuse_sx_time};
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::AtFlags;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
@@ -159,7 +159,7 @@ impl PassthroughFs {
         let fd = self.fd_or_open_file(&inode, fh)?;
         if let Some(size) = set.size {
             if set.kill_suidgid {
-                self.kill_bits(&*fd)?;
+                self.kill_bits(cx, &*fd)?;
             }
             self.resize(cx, &inode, &fd, fh, size)?;
         }
@@ -172,13 +172,10 @@ impl PassthroughFs {
                 .gid
                 .map(|gid| self.id_map.gids.host(gid).ok_or(Errno::EINVAL))
                 .transpose()?;
-            fchownat(
-                &*fd,
-                "",
-                uid.map(Uid::from_raw),
-                gid.map(Gid::from_raw),
-                AtFlags::AT_EMPTY_PATH,
-            )?;
+            if cx.uid != 0 {
+                self.kill_bits(cx, &*fd)?;
+            }
+            change_owner(&*fd, uid, gid)?;
         }
         if let Some(mode) = set.mode {
             self.change_mode(&*fd, mode & 0o7777)?;
@@ -193,7 +190,9 @@ impl PassthroughFs {
             ..*set
         };
         if is_empty(&nothing) {
-            self.kill_bits(&*fd)?;
+            self.kill_bits(cx, &*fd)?;
+            // What chown(2) without a new owner does: the time of the change.
+            change_owner(&*fd, None, None)?;
         }
         let stat = stat::of(&*fd)?;
         keep_if_changed(&inode, &fd, &stat);
@@ -219,10 +218,8 @@ impl PassthroughFs {
             libc::S_IFDIR => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
-        let file = self
-            .descriptors
-            .reopen(fd.as_fd(), OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
-        Ok(cx.block_in_place(|| ftruncate(&file, size))?)
+        // Not the same as ftruncate(2): without an open file, some file systems leave the times alone if the size stays.
+        Ok(cx.block_in_place(|| self.descriptors.truncate(fd, size))?)
     }
 
     /// Sets permission bits of anything, symbolic links included where the file system can.
@@ -247,14 +244,21 @@ impl PassthroughFs {
         }
     }
 
-    /// Clears set-user-id and, if the group may execute, set-group-id: what a write of an ordinary user does.
-    pub(super) fn kill_bits(&self, fd: &impl AsFd) -> Result<()> {
-        let mode = stat::of(fd)?.mode();
+    /// Clears set-user-id and, if the group may execute or the caller is not in it, set-group-id: what a change by an
+    /// ordinary user does.
+    pub(super) fn kill_bits(&self, cx: &Context<'_>, fd: &impl AsFd) -> Result<()> {
+        let stat = stat::of(fd)?;
+        let mode = stat.mode();
+        if mode & (libc::S_ISUID | libc::S_ISGID) == 0 || mode & libc::S_IFMT != libc::S_IFREG {
+            return Ok(());
+        }
         let mut killed = mode & !libc::S_ISUID;
-        if mode & libc::S_IXGRP != 0 {
+        if mode & libc::S_ISGID != 0
+            && (mode & libc::S_IXGRP != 0 || !self.is_member(cx, stat.raw().stx_gid))
+        {
             killed &= !libc::S_ISGID;
         }
-        if killed == mode || mode & libc::S_IFMT != libc::S_IFREG {
+        if killed == mode {
             return Ok(());
         }
         self.change_mode(fd, killed & 0o7777)
@@ -299,6 +303,12 @@ impl PassthroughFs {
             Node::Host(inode) => Ok(inode),
         }
     }
+}
+
+/// Changes the owner, and if there is none to change the time of the last change.
+fn change_owner(fd: &impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    Ok(fchownat(fd, "", uid, gid, AtFlags::AT_EMPTY_PATH)?)
 }
 
 /// Whether nothing is to be changed.

@@ -126,7 +126,7 @@ impl PassthroughFs {
             Ok(file) => file,
             Err(Sys::EEXIST) if !requested.contains(OFlag::O_EXCL) => {
                 let (child, stat) = self.walk(&inode, &*dir, name, Automount::Leave)?;
-                return match self.open_inode(&child, flags, creation.kill_suidgid) {
+                return match self.open_inode(cx, &child, flags, creation.kill_suidgid) {
                     Ok(opened) => Ok((self.entry(&child, &stat), opened)),
                     Err(errno) => {
                         self.do_forget(child.node, 1);

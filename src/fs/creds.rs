@@ -174,6 +174,23 @@ pub fn acting_as_server() -> Result<()> {
 }
 
 impl super::PassthroughFs {
+    /// Whether the caller is in the host's group `gid`. A request does not bring the supplementary groups along, so they
+    /// are read from the caller; nobody whose groups cannot be read is in one of them.
+    pub(super) fn is_member(&self, cx: &crate::engine::Context<'_>, gid: u32) -> bool {
+        if self.id_map.gids.host(cx.gid) == Some(gid) {
+            return true;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", cx.pid));
+        let status = status.unwrap_or_default();
+        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+        groups.is_some_and(|groups| {
+            let mut groups = groups
+                .split_whitespace()
+                .filter_map(|group| group.parse().ok());
+            groups.any(|group| self.id_map.gids.host(group) == Some(gid))
+        })
+    }
+
     /// Who makes what `creation` describes.
     ///
     /// # Errors

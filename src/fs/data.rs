@@ -51,12 +51,18 @@ impl PassthroughFs {
         Ok(self.descriptors.reopen(fd.as_fd(), flags)?)
     }
 
-    pub(super) fn do_open(&self, node: NodeId, flags: u32, kill_suidgid: bool) -> Result<Opened> {
+    pub(super) fn do_open(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        flags: u32,
+        kill_suidgid: bool,
+    ) -> Result<Opened> {
         let writes =
             flags as i32 & libc::O_ACCMODE != libc::O_RDONLY || flags as i32 & libc::O_TRUNC != 0;
         match self.node(node)? {
             _ if writes && self.access == Access::ReadOnly => Err(Errno::EROFS),
-            Node::Host(inode) => self.open_inode(&inode, flags, kill_suidgid),
+            Node::Host(inode) => self.open_inode(cx, &inode, flags, kill_suidgid),
             Node::Synthetic(_) if writes => Err(Errno::EROFS),
             Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::Directory => {
                 Err(Errno::EISDIR)
@@ -78,6 +84,7 @@ impl PassthroughFs {
     /// Opens a regular file; anything else is never opened, because that alone would have effects.
     pub(super) fn open_inode(
         &self,
+        cx: &Context<'_>,
         inode: &Arc<Inode>,
         flags: u32,
         kill_suidgid: bool,
@@ -93,7 +100,7 @@ impl PassthroughFs {
         let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
         if kill_suidgid && !truncate.is_empty() {
-            self.kill_bits(&file)?;
+            self.kill_bits(cx, &file)?;
         }
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
@@ -183,7 +190,7 @@ impl PassthroughFs {
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
         if write.kill_suidgid {
             // Before the contents change: they must not run with the owner's rights.
-            self.kill_bits(&**file)?;
+            self.kill_bits(cx, &**file)?;
         }
         if write.from_cache {
             // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
@@ -218,22 +225,12 @@ impl PassthroughFs {
         if !appends {
             return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
         }
-        let bytes = Gathered::of(payload)?;
-        let whole = Payload::Bytes(bytes.as_ref());
-        let direct = put(cx, whole, |chunk, done| match chunk {
-            Chunk::Bytes(bytes) => {
-                file::write_at_despite_append(file.as_fd(), bytes, offset + done)
-            }
-            Chunk::Pipe(..) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-        });
-        match direct {
-            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {
-                let inode = handle.inode.as_ref().ok_or(Errno::EBADF)?;
-                let plain: File = self.open_host(inode, OFlag::O_WRONLY)?.into();
-                put(cx, whole, |chunk, done| chunk.write(&plain, offset + done))
-            }
-            result => result,
-        }
+        // RWF_NOAPPEND would do, but an overlay drops it without a word.
+        let inode = handle.inode.as_ref().ok_or(Errno::EBADF)?;
+        let plain: File = self.open_host(inode, OFlag::O_WRONLY)?.into();
+        put(cx, payload, |chunk, done| {
+            chunk.write(&plain, offset + done)
+        })
     }
 
     pub(super) fn do_flush(
@@ -339,6 +336,8 @@ impl PassthroughFs {
                 len,
             )?)
         })?;
+        // The kernel knows that the target has changed, but not that the source was read.
+        cx.notifier.expire_attributes_of_open(copy.from.0);
         Ok(copied as u64)
     }
 }

@@ -21,7 +21,7 @@ use nix::unistd::linkat;
 use parking_lot::Mutex;
 
 use super::inode::{HeldFd, Inode, Key, Ways};
-use crate::engine::{Errno, FileHandle, Result};
+use crate::engine::{Errno, FileHandle, NodeId, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
 
@@ -168,6 +168,15 @@ impl Descriptors {
         )
     }
 
+    /// Gives the file that `fd` stands for the length `size`.
+    ///
+    /// # Errors
+    /// Those of truncate(2).
+    pub fn truncate(&self, fd: &impl AsFd, size: i64) -> nix::Result<()> {
+        let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+        nix::unistd::truncate(path.as_str(), size)
+    }
+
     /// Opens the inode `name` in `dir` to hold it.
     ///
     /// # Errors
@@ -202,8 +211,33 @@ impl Descriptors {
         self.shrink(self.budget);
     }
 
+    /// Of the next inodes with a descriptor, those whose last name is gone: they take up disk space until the kernel
+    /// forgets them, which it does not do by itself if the host has deleted them.
+    pub fn deleted(&self, effort: usize) -> Vec<NodeId> {
+        let count = self.ring.lock().len().min(effort);
+        let mut deleted = Vec::new();
+        for _ in 0..count {
+            let Some(candidate) = self.ring.lock().pop_front() else {
+                break;
+            };
+            let Some(inode) = candidate.upgrade() else {
+                continue;
+            };
+            let fd = inode.ways.lock().fd.clone();
+            let Some(fd) = fd else { continue };
+            if stat::of(&*fd).is_ok_and(|stat| stat.nlink() == 0) {
+                deleted.push(inode.node);
+            }
+            self.ring.lock().push_back(candidate);
+        }
+        deleted
+    }
+
     /// Closes descriptors until at most `target` are held, as far as that goes with reasonable effort.
     fn shrink(&self, target: usize) {
+        // Deleted files cannot be found again. They are let go soon (see `deleted`); where that does not work, those that
+        // nobody has open are given up before descriptors run out.
+        let pressed = self.held() > self.budget + self.budget / 2;
         for _ in 0..2 * EFFORT {
             if self.held() <= target {
                 return;
@@ -216,19 +250,23 @@ impl Descriptors {
             };
             // Before the descriptor goes, so that nobody relies on it who has not seen this.
             self.closed.store(true, Ordering::SeqCst);
-            if inode.referenced.swap(false, Ordering::Relaxed) || !release(&inode) {
+            if inode.referenced.swap(false, Ordering::Relaxed) || !release(&inode, pressed) {
                 self.ring.lock().push_back(candidate);
             }
         }
     }
 }
 
-/// Closes the descriptor of `inode` if it can be found again without it.
-pub fn release(inode: &Inode) -> bool {
+/// Closes the descriptor of `inode` if it can be found again without it, or if it was deleted and `deleted` is set.
+pub fn release(inode: &Inode, deleted: bool) -> bool {
     let Some(mut ways) = inode.ways.try_lock() else {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
+    if deleted && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
+        ways.fd = None;
+        return true;
+    }
     // Without a name it may not be found; with another identity (a file of an overlay that was copied up) neither.
     if !stat::of(&**fd).is_ok_and(|stat| stat.nlink() > 0 && inode.resembles(&stat)) {
         return false;

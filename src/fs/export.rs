@@ -84,7 +84,7 @@ impl PassthroughFs {
 
     /// Gives up the descriptor of `inode`, which is remembered; an inode that has no name any more is not.
     pub(super) fn let_go(&self, inode: &Inode) {
-        if !release(inode) && self.remembered.remove(inode.node) {
+        if !release(inode, false) && self.remembered.remove(inode.node) {
             drop(self.table.forget(inode.node, 1));
         }
     }

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd;
 
 use super::{Access, PassthroughFs};
-use crate::engine::{Errno, FileHandle, IoctlRequest, Result};
+use crate::engine::{Context, Errno, FileHandle, IoctlRequest, NodeId, Result};
 use crate::sys::file;
 
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
@@ -26,6 +26,8 @@ const FSXATTR: usize = 28;
 impl PassthroughFs {
     pub(super) fn do_ioctl(
         &self,
+        cx: &Context<'_>,
+        node: NodeId,
         fh: FileHandle,
         ioctl: &IoctlRequest<'_>,
         out: &mut [u8],
@@ -54,6 +56,8 @@ impl PassthroughFs {
         }
         let result = file::ioctl(file.as_fd(), command, &mut words)?;
         if writes {
+            // The kernel does not know that this changes attributes, the time of the change at least.
+            cx.notifier.expire_attributes_of_open(node);
             return Ok((result, 0));
         }
         // The kernel's buffer has the size of what the command's number says, or of what it uses itself.

@@ -66,7 +66,8 @@ pub use policy::{
 
 use crate::engine::{
     Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
-    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, Statx, WriteRequest,
+    LockRequest, NodeId, Notifier, Opened, Payload, ReadRequest, Result, SetAttr, Statx,
+    WriteRequest,
 };
 use crate::sys::stat;
 use descriptors::Descriptors;
@@ -78,6 +79,9 @@ use mounts::Mounts;
 use numbers::Numbers;
 use synthetic::Overlay;
 use table::Table;
+
+/// Inodes looked at, whether the host has deleted them, each time the engine lets the file system tend to itself.
+const DELETED_EFFORT: usize = 1024;
 
 /// A host directory tree, as a file system.
 pub struct PassthroughFs {
@@ -235,6 +239,10 @@ impl FileSystem for PassthroughFs {
         creds::enter_thread()
     }
 
+    fn tend(&self, notifier: &Notifier) {
+        notifier.prune(self.descriptors.deleted(DELETED_EFFORT));
+    }
+
     fn lookup(&self, _cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<Entry> {
         self.do_lookup(parent, name)
     }
@@ -332,12 +340,12 @@ impl FileSystem for PassthroughFs {
 
     fn open(
         &self,
-        _cx: &Context<'_>,
+        cx: &Context<'_>,
         node: NodeId,
         flags: u32,
         kill_suidgid: bool,
     ) -> Result<Opened> {
-        self.do_open(node, flags, kill_suidgid)
+        self.do_open(cx, node, flags, kill_suidgid)
     }
 
     fn create(
@@ -521,12 +529,12 @@ impl FileSystem for PassthroughFs {
 
     fn ioctl(
         &self,
-        _cx: &Context<'_>,
-        _node: NodeId,
+        cx: &Context<'_>,
+        node: NodeId,
         fh: FileHandle,
         ioctl: &IoctlRequest<'_>,
         out: &mut [u8],
     ) -> Result<(i32, usize)> {
-        self.do_ioctl(fh, ioctl, out)
+        self.do_ioctl(cx, node, fh, ioctl, out)
     }
 }

@@ -119,31 +119,6 @@ pub fn splice_to(
     })
 }
 
-/// Writes `bytes` to `file` at `offset` although it was opened with `O_APPEND`.
-///
-/// # Errors
-/// `EOPNOTSUPP` before Linux 6.9; those of pwritev2(2).
-pub fn write_at_despite_append(
-    file: BorrowedFd<'_>,
-    bytes: &[u8],
-    offset: i64,
-) -> io::Result<usize> {
-    let vector = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    // SAFETY: one vector is passed, it names `bytes` with its length, and the call only reads from there.
-    length(unsafe {
-        libc::pwritev2(
-            file.as_raw_fd(),
-            &raw const vector,
-            1,
-            offset,
-            libc::RWF_NOAPPEND,
-        )
-    })
-}
-
 /// Takes or gives up a lock of flock(2); `operation` is `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` or without.
 ///
 /// # Errors
