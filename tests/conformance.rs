@@ -298,7 +298,7 @@ fn write_on_host(directory: &Path, stop: &AtomicBool) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let path = directory.join(format!("file-{}", round % 20));
         fs::write(&path, vec![round as u8; 1 + round * 37 % 100_000])?;
-        if round % 7 == 0 {
+        if round.is_multiple_of(7) {
             fs::rename(&path, directory.join("renamed"))?;
         }
         round += 1;

@@ -82,9 +82,9 @@ impl Notifier {
         }
     }
 
-    /// Drops the cached attributes of `node` before this returns. Only for an inode that the request in service has
-    /// open: for another one the kernel might wait for a request that waits for this thread.
-    pub fn expire_attributes_of_open(&self, node: NodeId) {
+    /// Drops the cached attributes of `node` before this returns. Only for an inode that the request in service is
+    /// about: the kernel holds that. For another one it might wait for a request that waits for this thread.
+    pub fn expire_attributes_of_used(&self, node: NodeId) {
         let mut message = [0_u8; 64];
         if let Ok(len) = notify::encode_inval_inode(node.0, -1, 0, &mut message) {
             // ENOENT: the kernel does not know the inode any more.

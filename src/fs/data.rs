@@ -337,7 +337,7 @@ impl PassthroughFs {
             )?)
         })?;
         // The kernel knows that the target has changed, but not that the source was read.
-        cx.notifier.expire_attributes_of_open(copy.from.0);
+        cx.notifier.expire_attributes_of_used(copy.from.0);
         Ok(copied as u64)
     }
 }

@@ -57,7 +57,7 @@ impl PassthroughFs {
         let result = file::ioctl(file.as_fd(), command, &mut words)?;
         if writes {
             // The kernel does not know that this changes attributes, the time of the change at least.
-            cx.notifier.expire_attributes_of_open(node);
+            cx.notifier.expire_attributes_of_used(node);
             return Ok((result, 0));
         }
         // The kernel's buffer has the size of what the command's number says, or of what it uses itself.

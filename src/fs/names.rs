@@ -109,13 +109,17 @@ impl PassthroughFs {
         let moving = self.before_leaving(&old_parent, &old_dir, from.1);
         let replaced = self.before_leaving(&new_parent, &new_dir, to.1);
         let rename = || Ok(renameat2(&*old_dir, from.1, &*new_dir, to.1, flags)?);
-        match self
-            .whiteout_maker(cx)
-            .filter(|_| flags.contains(RenameFlags::RENAME_WHITEOUT))
-        {
-            Some(maker) => acting_as(&maker, rename)?,
-            None => rename()?,
+        let whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
+        let renamed = match self.whiteout_maker(cx).filter(|_| whiteout) {
+            Some(maker) => acting_as(&maker, rename),
+            None => rename(),
+        };
+        if renamed.is_err() && whiteout {
+            // The host may have made the whiteout and removed it again, which the directories' times show.
+            cx.notifier.expire_attributes_of_used(from.0);
+            cx.notifier.expire_attributes_of_used(to.0);
         }
+        renamed?;
         PassthroughFs::moved(moving, &new_parent, to.1);
         if flags.contains(RenameFlags::RENAME_EXCHANGE) {
             PassthroughFs::moved(replaced, &old_parent, from.1);
