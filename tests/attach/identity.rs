@@ -5,7 +5,7 @@ use std::process::Command;
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{Rootfs, Target, cntr, contains, same, text};
+use crate::fake::{Rootfs, Target, cntr, contains, same, skip, text};
 
 pub const CASES: &[Case] = crate::cases! {
     namespaces_equal_the_targets;
@@ -15,6 +15,8 @@ pub const CASES: &[Case] = crate::cases! {
     several_extents_and_a_single_id needs "unshare", "setpriv";
     cgroups_equal_the_targets;
     a_pids_limit_holds_for_the_session;
+    a_memory_limit_holds_for_the_session;
+    cgroups_that_cannot_be_joined_are_reported needs "unshare", "mount";
     capabilities_equal_the_targets;
     limits_are_taken_over needs "prlimit";
     exec_equals_the_container;
@@ -270,6 +272,65 @@ fn a_pids_limit_holds_for_the_session() -> Result<(), Failed> {
     contains(&text(&output.stderr), "fork")
 }
 
+/// A7.
+fn a_memory_limit_holds_for_the_session() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let options = ["--memory", "48M"];
+    let probe = cntr(&[&["run"][..], &options, &[root.path(), "--", "true"]].concat())?;
+    if text(&probe.stderr).contains("hierarchy of this machine") {
+        return skip("there is no memory controller");
+    }
+    // tail keeps all of it.
+    let hog = [
+        "sh",
+        "-c",
+        "head -c 200000000 /dev/zero | tail -c 150000000 > /dev/null",
+    ];
+    let free = Target::sleeping(&root, &[])?;
+    same(
+        "without a limit",
+        free.attach(&[], &hog)?.status.code(),
+        Some(0),
+    )?;
+    let limited = Target::sleeping(&root, &options)?;
+    same(
+        "with a limit",
+        limited.attach(&[], &hog)?.status.code(),
+        Some(137),
+    )
+}
+
+/// A7: the session starts all the same, and is said to be without the limit.
+fn cgroups_that_cannot_be_joined_are_reported() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--pids", "50"])?;
+    let found = Command::new("find")
+        .args(["/sys/fs/cgroup", "-path", "*/cntr-*/cgroup.procs"])
+        .output()?;
+    let found = text(&found.stdout);
+    let ours = |path: &&str| {
+        std::fs::read_to_string(path)
+            .is_ok_and(|pids| pids.lines().any(|pid| pid == target.pid.to_string()))
+    };
+    let path = found
+        .lines()
+        .find(ours)
+        .ok_or("the container is in no cgroup of its own")?;
+    let script = format!(
+        "mount --bind {path} {path} && mount -o remount,ro,bind {path} && exec {} attach {} -- echo runs",
+        crate::fake::CNTR,
+        target.pid
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script]);
+    let output = crate::fake::finish(&mut command)?;
+    let message = text(&output.stderr);
+    same(&message, text(&output.stdout), "runs\n".to_owned())?;
+    contains(&message, "cannot join cgroup ")?;
+    contains(&message, "ead-only file system")?;
+    contains(&message, "do not hold for the session")
+}
+
 fn capabilities(status: &str) -> Vec<String> {
     let wanted = |line: &&str| line.starts_with("Cap") || line.starts_with("NoNewPrivs");
     status.lines().filter(wanted).map(str::to_owned).collect()
@@ -359,6 +420,8 @@ fn exec_equals_the_container() -> Result<(), Failed> {
         target.exec(&[], &["nothing"])?.status.code(),
         Some(127),
     )?;
+    let plain = cntr(&["exec", &target.pid.to_string(), "sh", "-c", "exit 43"])?;
+    same("without a dash", plain.status.code(), Some(43))?;
     // Inside a session, without a target.
     for options in [&[][..], &["--caps", "none"], &["--user", "1000"]] {
         let target = Target::sleeping(&root, options)?;
@@ -383,6 +446,16 @@ fn unknown_targets_are_refused() -> Result<(), Failed> {
         let output = cntr(&[verb, "4194303", "--", "true"])?;
         same("code", output.status.code(), Some(125))?;
         contains(&text(&output.stderr), "there is no such process")?;
+    }
+    let threads = std::fs::read_dir("/proc")?.filter_map(|entry| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{name}/status")).ok()?;
+        status.contains("Kthread:\t1").then_some(name)
+    });
+    if let Some(thread) = threads.last() {
+        let output = cntr(&["attach", &thread, "--", "true"])?;
+        same("code", output.status.code(), Some(125))?;
+        contains(&text(&output.stderr), "a thread of the kernel")?;
     }
     let outside = cntr(&["exec", "--", "true"])?;
     same("code", outside.status.code(), Some(125))?;
