@@ -141,10 +141,9 @@ fn nothing_is_written_to_a_host_on_overlay() -> Result<(), Failed> {
     };
     let able = run("true")?;
     if !able.status.success() {
-        return skip(format!(
-            "cannot mount overlay: {}",
-            text(&able.stderr).trim()
-        ));
+        let errors = text(&able.stderr);
+        let reason = errors.lines().next().unwrap_or_default();
+        return skip(format!("cannot mount overlay: {reason}"));
     }
     for options in [&[][..], &["--userns"]] {
         let root = Rootfs::new();

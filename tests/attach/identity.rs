@@ -1,5 +1,6 @@
 //! A1 to A8: the session is a process of the container.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Failed;
@@ -16,6 +17,7 @@ pub const CASES: &[Case] = crate::cases! {
     cgroups_equal_the_targets;
     a_pids_limit_holds_for_the_session;
     a_memory_limit_holds_for_the_session;
+    a_paused_container_is_refused;
     cgroups_that_cannot_be_joined_are_reported needs "unshare", "mount";
     capabilities_equal_the_targets;
     limits_are_taken_over needs "prlimit";
@@ -231,27 +233,35 @@ fn cgroups_equal_the_targets() -> Result<(), Failed> {
         target.sh(&[], "cat /proc/self/cgroup")?,
         text(&theirs.stdout),
     )?;
-    // A v2 group made by hand, where there is a v2 hierarchy.
-    for top in ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"] {
-        let group = std::path::PathBuf::from(format!("{top}/cntr-test-{}", crate::fake::unique()));
-        if !std::path::Path::new(&format!("{top}/cgroup.controllers")).exists()
-            || std::fs::create_dir(&group).is_err()
-        {
+    // One made by hand.
+    in_own_group(|target, _| {
+        same(
+            "cgroup",
+            target.sh(&[], "cat /proc/self/cgroup")?,
+            target.proc("cgroup"),
+        )?;
+        contains(&target.proc("cgroup"), "cntr-test")
+    })
+}
+
+/// Runs `test` with a process in a cgroup of its own, and that cgroup's directory, for v2 and for the freezer of v1:
+/// where there are such hierarchies.
+fn in_own_group(test: impl Fn(&Target, &Path) -> Result<(), Failed>) -> Result<(), Failed> {
+    for (top, file) in [
+        ("/sys/fs/cgroup/unified", "cgroup.controllers"),
+        ("/sys/fs/cgroup", "cgroup.controllers"),
+        ("/sys/fs/cgroup/freezer", "tasks"),
+    ] {
+        let group = PathBuf::from(format!("{top}/cntr-test-{}", crate::fake::unique()));
+        if !Path::new(top).join(file).exists() || std::fs::create_dir(&group).is_err() {
             continue;
         }
         let script = format!(
             "echo 0 > {}/cgroup.procs && exec sleep 1000",
             group.display()
         );
-        let result =
-            Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep").and_then(|target| {
-                same(
-                    "cgroup",
-                    target.sh(&[], "cat /proc/self/cgroup")?,
-                    target.proc("cgroup"),
-                )?;
-                contains(&target.proc("cgroup"), "cntr-test")
-            });
+        let result = Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep")
+            .and_then(|target| test(&target, &group));
         for _ in 0..1000 {
             if std::fs::remove_dir(&group).is_ok() {
                 break;
@@ -259,9 +269,29 @@ fn cgroups_equal_the_targets() -> Result<(), Failed> {
             std::thread::yield_now();
         }
         result?;
-        break;
     }
     Ok(())
+}
+
+/// C2: a session that joined a frozen cgroup would never answer.
+fn a_paused_container_is_refused() -> Result<(), Failed> {
+    in_own_group(|target, group| {
+        let v2 = group.join("cgroup.freeze").exists();
+        let (file, stop, go) = if v2 {
+            ("cgroup.freeze", "1", "0")
+        } else {
+            ("freezer.state", "FROZEN", "THAWED")
+        };
+        std::fs::write(group.join(file), stop)?;
+        let outcomes = [target.attach(&[], &["true"]), target.exec(&[], &["true"])];
+        std::fs::write(group.join(file), go)?;
+        for output in outcomes {
+            let output = output?;
+            same("code", output.status.code(), Some(125))?;
+            contains(&text(&output.stderr), "the container is paused; resume it")?;
+        }
+        same("resumed", target.sh(&[], "echo runs")?, "runs\n".to_owned())
+    })
 }
 
 fn a_pids_limit_holds_for_the_session() -> Result<(), Failed> {
