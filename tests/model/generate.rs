@@ -457,7 +457,7 @@ fn op(random: &mut Rng) -> Op {
         810..=844 => set_xattr(random),
         845..=859 => Op::GetXattr {
             target: target(random),
-            name: pick(random, &XATTRS),
+            name: pick::<&str>(random, &XATTRS),
             room: *pick(random, &[0, 3, 4096]),
         },
         860..=869 => Op::ListXattr {
@@ -465,7 +465,7 @@ fn op(random: &mut Rng) -> Op {
         },
         870..=884 => Op::RemoveXattr {
             target: target(random),
-            name: pick(random, &XATTRS),
+            name: pick::<&str>(random, &XATTRS),
         },
         885..=899 => Op::ReadDir {
             path: directory(random),
