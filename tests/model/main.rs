@@ -216,6 +216,7 @@ fn excused(step: &Step, expected: &Effect, got: &Effect) -> bool {
     };
     let known = match &step.op {
         // It knows the type and the mode, but not that a file is append-only or immutable, which only the server sees.
+        _ if (*native, *mounted) == (Errno::PERM, Errno::ACCESS) => true,
         Op::Unlink { .. }
         | Op::Rmdir { .. }
         | Op::Rename { .. }
@@ -223,24 +224,15 @@ fn excused(step: &Step, expected: &Effect, got: &Effect) -> bool {
         | Op::Mkdir { .. }
         | Op::Mknod { .. }
         | Op::Symlink { .. }
-        | Op::Access { .. }
         | Op::Open { .. } => {
-            let checked_first = [
-                Errno::ISDIR,
-                Errno::NOTDIR,
-                Errno::ACCESS,
-                Errno::EXIST,
-                Errno::NOTEMPTY,
-            ];
+            let checked_first = [Errno::ISDIR, Errno::NOTDIR, Errno::EXIST, Errno::NOTEMPTY];
             *native == Errno::PERM && checked_first.contains(mounted)
         }
         // btrfs has a reason of its own not to read a directory.
         Op::Read { .. } | Op::Pread { .. } => *native == Errno::INVAL && *mounted == Errno::ISDIR,
-        // It checks the permission to write first: it does not know that a file is append-only or immutable (EPERM), nor which
-        // name spaces the host has (EOPNOTSUPP).
+        // Without a name space it knows, it checks the permission to write first.
         Op::SetXattr { name, .. } | Op::RemoveXattr { name, .. } => {
-            *mounted == Errno::ACCESS
-                && (*native == Errno::PERM || (*name == "unknown.x" && *native == Errno::OPNOTSUPP))
+            *name == "unknown.x" && (*native, *mounted) == (Errno::OPNOTSUPP, Errno::ACCESS)
         }
         _ => false,
     };
