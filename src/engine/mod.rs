@@ -14,6 +14,7 @@
 //! | `queue` | one thread: fetch, dispatch, answer |
 //! | `dev` | the classic transport |
 //! | `dispatch` | request -> method -> reply |
+//! | `outcome` | what to answer, and what to take back if the answer does not arrive |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies |
 
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod mount;
 pub mod negotiate;
 mod notify;
+mod outcome;
 mod pool;
 mod queue;
 mod seat;

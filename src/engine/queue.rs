@@ -7,7 +7,8 @@ use fuse_proto::opcode::Opcode;
 use fuse_proto::{DecodeError, Operation, Request, peek_header};
 
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
-use super::dispatch::{Answer, Grant, Outcome, dispatch, take_back};
+use super::dispatch::dispatch;
+use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::{Crew, Pool};
 use super::seat::{Place, PooledSeat};
 use super::{Context, Errno, FileSystem, Negotiated, NodeId, Notifier};

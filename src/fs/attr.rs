@@ -190,9 +190,7 @@ impl PassthroughFs {
             ..*set
         };
         if is_empty(&nothing) {
-            self.kill_bits(cx, &*fd)?;
-            // What chown(2) without a new owner does: the time of the change.
-            change_owner(&*fd, None, None)?;
+            self.change_nothing(cx, &inode, &fd)?;
         }
         let stat = stat::of(&*fd)?;
         keep_if_changed(&inode, &fd, &stat);
@@ -242,6 +240,18 @@ impl PassthroughFs {
             }
             result => Ok(result?),
         }
+    }
+
+    /// A SETATTR of nothing: somebody has called chown(2) without a new owner, or is about to write to a file whose
+    /// capability the kernel has just removed. Both clear set-user-id bits, but the second not those of a file that root
+    /// writes to.
+    fn change_nothing(&self, cx: &Context<'_>, inode: &Inode, fd: &HeldFd) -> Result<()> {
+        let last = self.capability_removed.lock().take();
+        if cx.uid == 0 && last == Some((inode.node, cx.pid)) {
+            return Ok(());
+        }
+        self.kill_bits(cx, fd)?;
+        change_owner(fd, None, None)
     }
 
     /// Clears set-user-id and, if the group may execute or the caller is not in it, set-group-id: what a change by an

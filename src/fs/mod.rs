@@ -58,6 +58,7 @@ use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
 use fuse_proto::flags::InitFlags;
 use fuse_proto::{fuse_file_lock, fuse_kstatfs};
 use nix::unistd::UnlinkatFlags;
+use parking_lot::Mutex;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
 pub use policy::{
@@ -98,6 +99,8 @@ pub struct PassthroughFs {
     access: Access,
     access_times: AccessTimes,
     cache: CachePolicy,
+    /// Whose file capability was removed last, by which process: a SETATTR may follow that belongs to it.
+    capability_removed: Mutex<Option<(NodeId, u32)>>,
 }
 
 /// What the file system holds at the moment.
@@ -183,6 +186,7 @@ impl PassthroughFs {
                 Export::No => 0,
                 Export::Remember(inodes) => inodes,
             }),
+            capability_removed: Mutex::default(),
             id_map,
             access,
             access_times: if access == Access::ReadOnly {
@@ -476,8 +480,8 @@ impl FileSystem for PassthroughFs {
         self.do_listxattr(cx, node, out)
     }
 
-    fn removexattr(&self, _cx: &Context<'_>, node: NodeId, name: &CStr) -> Result<()> {
-        self.do_removexattr(node, name)
+    fn removexattr(&self, cx: &Context<'_>, node: NodeId, name: &CStr) -> Result<()> {
+        self.do_removexattr(cx, node, name)
     }
 
     fn getlk(

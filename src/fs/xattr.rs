@@ -91,12 +91,12 @@ impl PassthroughFs {
         )?)
     }
 
-    pub(super) fn do_removexattr(&self, node: NodeId, name: &CStr) -> Result<()> {
+    pub(super) fn do_removexattr(&self, cx: &Context<'_>, node: NodeId, name: &CStr) -> Result<()> {
         let inode = self.host_to_change(node)?;
-        Ok(xattr::remove(
-            self.descriptors.proc(),
-            self.fd(&inode)?.as_fd(),
-            name,
-        )?)
+        xattr::remove(self.descriptors.proc(), self.fd(&inode)?.as_fd(), name)?;
+        if name == c"security.capability" {
+            *self.capability_removed.lock() = Some((node, cx.pid));
+        }
+        Ok(())
     }
 }

@@ -222,9 +222,8 @@ fn set_id_bits(kind: Kind) -> Result<()> {
             Ok(OpenOptions::new().write(true).open(path)?.set_len(2)?)
         }),
         ("open with O_TRUNC", |path| {
-            Ok(drop(
-                OpenOptions::new().write(true).truncate(true).open(path)?,
-            ))
+            OpenOptions::new().write(true).truncate(true).open(path)?;
+            Ok(())
         }),
         ("fallocate", |path| {
             let file = OpenOptions::new().write(true).open(path)?;
