@@ -34,6 +34,8 @@ pub mod target;
 pub mod view;
 
 use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -59,6 +61,9 @@ use self::view::{Access, View};
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
+
+/// How much of a container's passwd file is read for a home directory.
+const PASSWD: u64 = 1 << 20;
 
 /// What the user wants of a session.
 #[derive(Clone, Debug)]
@@ -249,10 +254,10 @@ fn containers_environment(target: &Target) -> Environment {
             OFlag::O_RDONLY | OFlag::O_NONBLOCK,
         );
         let passwd = passwd.ok().and_then(|fd| {
+            // What the container has there may be endless.
             let mut text = Vec::new();
-            std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text)
-                .ok()
-                .map(|_| text)
+            let mut start = File::from(fd).take(PASSWD);
+            start.read_to_end(&mut text).ok().map(|_| text)
         });
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
         let home = passwd
