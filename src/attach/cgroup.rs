@@ -8,7 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A hierarchy as `/proc/PID/cgroup` names it: its controllers joined by commas, empty for v2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +135,16 @@ pub struct Cgroups {
     files: Vec<(String, File)>,
     /// Those that cannot be joined, with the reason.
     pub refused: Vec<String>,
+    /// One whose processes do not run; a process that joined it would not either.
+    pub frozen: Option<String>,
+}
+
+/// Whether the freezer of a cgroup, v1 or v2, has its processes stopped.
+fn is_frozen(directory: &Path) -> bool {
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap_or_default();
+    matches!(read("freezer.state").trim(), "FROZEN" | "FREEZING")
+        || read("cgroup.events").lines().any(|line| line == "frozen 1")
+        || read("cgroup.freeze").trim() == "1"
 }
 
 fn label(membership: &Membership) -> String {
@@ -165,14 +175,19 @@ impl Cgroups {
                     .push(format!("{name}: not below any cgroup mount of the host"));
                 continue;
             };
+            if is_frozen(&directory) {
+                cgroups.frozen = Some(name.clone());
+            }
             match OpenOptions::new()
                 .write(true)
                 .open(directory.join("cgroup.procs"))
             {
                 Ok(file) => cgroups.files.push((name, file)),
-                Err(error) => cgroups
-                    .refused
-                    .push(format!("{name}: {}: {error}", directory.display())),
+                Err(error) => cgroups.refused.push(format!(
+                    "{name}: {}: {}",
+                    directory.display(),
+                    reason(&error)
+                )),
             }
         }
         cgroups
@@ -198,7 +213,8 @@ fn reason(error: &io::Error) -> String {
             "it has child groups with controllers, so it may hold no process".to_owned()
         }
         Some(libc::ENODEV) => "the cgroup is being removed".to_owned(),
-        _ => error.to_string(),
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
     }
 }
 

@@ -272,6 +272,7 @@ pub fn run_program(
     if let Err(error) = process::default_signal(Signal::SIGPIPE) {
         return Failure::system(Step::Execute, object, error);
     }
+    let searched = !arguments[0].as_bytes().contains(&b'/');
     let mut last = Errno::ENOENT;
     for candidate in &candidates.0 {
         let Err(error) = execve(candidate, arguments, &entries);
@@ -285,6 +286,8 @@ pub fn run_program(
                 last = error;
                 break;
             }
+            // What a directory of the path hides is not there, as for a shell.
+            Errno::EACCES if searched && nix::sys::stat::stat(candidate.as_c_str()).is_err() => {}
             Errno::EACCES => last = error,
             _ => {
                 last = error;

@@ -111,7 +111,7 @@ impl Environment {
     }
 
     /// Takes over the caller's terminal and language.
-    pub fn adopt_terminal(&mut self, caller: &Environment) {
+    fn adopt_terminal(&mut self, caller: &Environment) {
         for (name, value) in &caller.0 {
             if USERS.iter().any(|listed| name == *listed) || name.as_bytes().starts_with(b"LC_") {
                 self.set(name, value);

@@ -68,10 +68,15 @@ impl Failure {
             |n| nix::errno::Errno::from_raw(n).desc().to_owned(),
         );
         let remedy = match errno {
-            Some(libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => Some(
-                "run cntr as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_SYS_CHROOT"
-                    .to_owned(),
-            ),
+            // Later steps are taken as the target's user, for whom that is no remedy.
+            Some(libc::EPERM | libc::EACCES)
+                if step <= Step::Credentials && !nix::unistd::geteuid().is_root() =>
+            {
+                Some(
+                    "run cntr as root, or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_SYS_CHROOT"
+                        .to_owned(),
+                )
+            }
             Some(libc::EAGAIN) if step == Step::ForkCommand => {
                 Some("the limit of processes (pids cgroup or RLIMIT_NPROC) is reached".to_owned())
             }

@@ -208,6 +208,10 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
     let namespaces = Namespaces::open(&target)?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);
+    if let Some(cgroup) = &cgroups.frozen {
+        let reason = "it is frozen, nothing runs in it: the container is paused";
+        return Err(Failure::new(Step::OpenCgroups, cgroup, reason).remedy("resume it first"));
+    }
     Ok((target, namespaces, cgroups))
 }
 

@@ -83,12 +83,12 @@ pub struct Plan {
 ///
 /// # Errors
 /// Those of openat2(2).
-pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+pub fn open_in(root: BorrowedFd<'_>, path: impl AsRef<Path>, flags: OFlag) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     loop {
-        match openat2(root, path, how) {
+        match openat2(root, path.as_ref(), how) {
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
             result => return Ok(result?),
         }

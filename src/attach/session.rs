@@ -99,8 +99,7 @@ impl Session {
                 exit_now(0)
             }
             Fork::Child => {
-                // Until the last change of user, which would clear it: if cntr dies there is nobody to report to,
-                // and the next report ends this process.
+                // If cntr dies there is nobody to report to, and the next report ends this process.
                 let container = container.as_ref();
                 Err(become_command(
                     self.command,

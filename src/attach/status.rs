@@ -9,8 +9,6 @@ use crate::sys::capability::CapSet;
 /// The parts of `/proc/PID/status` a session takes over. Ids are those of the reader's user namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Name of the program, at most 15 bytes.
-    pub name: String,
     /// One letter: R, S, D, Z, T...
     pub state: char,
     /// Real, effective, saved and file system user id.
@@ -56,7 +54,6 @@ impl Status {
         };
         let caps = |name| u64::from_str_radix(field(name)?, 16).ok().map(CapSet);
         Some(Status {
-            name: field("Name").unwrap_or_default().to_owned(),
             state: field("State")?.chars().next()?,
             uids: numbers(field("Uid")?)?.try_into().ok()?,
             gids: numbers(field("Gid")?)?.try_into().ok()?,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 macro_rules! steps {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $text:literal;)*) => {
         /// A step of the set-up.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Step { $(#[doc = $text] $variant,)* }
 

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -62,7 +62,14 @@ impl Target {
                 _ => failure,
             }
         };
-        let process = pidfd_open(pid).map_err(failed)?;
+        let process = pidfd_open(pid).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => Failure::new(
+                Step::OpenTarget,
+                &object,
+                "it is a thread: give the process it belongs to",
+            ),
+            _ => failed(error),
+        })?;
         let directory = OFlag::O_DIRECTORY | PATH;
         let proc = openat(
             nix::fcntl::AT_FDCWD,
@@ -90,14 +97,19 @@ impl Target {
                 "the process has ended (it is a zombie)",
             ));
         }
-        let environment = read("environ").map_err(failed)?;
+        let environment = read("environ").map_err(|error| match error.raw_os_error() {
+            // A process without memory of its own, which at its end would be a zombie.
+            Some(libc::ESRCH) if !ended(&process) => {
+                Failure::new(Step::OpenTarget, &object, "it is a thread of the kernel")
+            }
+            _ => failed(error),
+        })?;
         let environment = environment
             .split(|byte| *byte == 0)
             .filter(|entry| entry.contains(&b'='))
             .map(<[u8]>::to_vec)
             .collect();
         let root = open("root", directory).map_err(failed)?;
-        // The kernel has no root for kernel threads.
         let target = Target {
             pid,
             uid_map: parse_id_map(&text("uid_map").map_err(failed)?),
@@ -142,8 +154,7 @@ impl Target {
     /// Whether the process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+        !ended(&self.process)
     }
 
     /// Its pid in its own pid namespace.
@@ -155,10 +166,10 @@ impl Target {
             .copied()
             .unwrap_or(self.pid.as_raw())
     }
+}
 
-    /// Becomes readable when the process ends.
-    #[must_use]
-    pub fn process(&self) -> BorrowedFd<'_> {
-        self.process.as_fd()
-    }
+/// Whether the process of a pidfd has ended.
+fn ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }

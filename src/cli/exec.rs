@@ -14,26 +14,44 @@ use crate::attach::{self, inside};
 
 /// Run a command of the container's own, without the host's files
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = "cntr exec [OPTIONS] PID [--] [COMMAND]...\n       cntr exec [OPTIONS] -- [COMMAND]..."
+)]
 pub struct ExecArgs {
     /// A process of the container; not needed inside a session
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub target: Option<i32>,
-    /// Command to run [default: sh]
-    #[arg(value_name = "COMMAND", last = true)]
-    pub command: Vec<OsString>,
+    /// Program to run [default: sh]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub program: Option<OsString>,
+    /// What follows the program, or the program too where there is no PID
+    #[arg(value_name = "ARGUMENT", last = true, hide = true)]
+    pub rest: Vec<OsString>,
     #[command(flatten)]
     pub session: SessionArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  cntr exec 1234 -- /bin/sh               like docker exec: the container's root, user, environment, directory
+  cntr exec 1234 /bin/sh                  like docker exec: the container's root, user, environment, directory
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
+
+impl ExecArgs {
+    /// The program and its arguments: clap gives what follows the program to the last argument, and after `--` the
+    /// program too.
+    fn command(&self) -> Vec<OsString> {
+        self.program.iter().chain(&self.rest).cloned().collect()
+    }
+}
 
 /// Runs `cntr exec`.
 pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = args.session.wishes(&args.command);
+    let wishes = args.session.wishes(&args.command());
     match args.target {
         Some(pid) => conclude(attach::exec(Pid::from_raw(pid), &wishes)),
         None => run_inside(args),
@@ -48,9 +66,9 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         );
     };
     let command: Vec<CString> = args
-        .command
-        .iter()
-        .map(|argument| CString::new(argument.clone().into_vec()))
+        .command()
+        .into_iter()
+        .map(|argument| CString::new(argument.into_vec()))
         .collect::<Result<_, _>>()
         .context("an argument contains NUL")?;
     let directory = args
@@ -59,4 +77,45 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| PathBuf::from("/"));
     conclude(Err(session.execute(command, &args.session.env, &directory)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Exec {
+        #[command(flatten)]
+        args: ExecArgs,
+    }
+
+    #[test]
+    fn the_command_needs_no_dashes_after_a_target() {
+        let parse = |line: &str| {
+            let words = std::iter::once("exec").chain(line.split_whitespace());
+            let args = Exec::try_parse_from(words).unwrap().args;
+            let command: Vec<_> = args
+                .command()
+                .into_iter()
+                .map(|word| word.into_string().unwrap())
+                .collect();
+            (args.target, args.session.env.len(), command.join(" "))
+        };
+        for (line, expected) in [
+            ("7", (Some(7), 0, "")),
+            ("7 sh", (Some(7), 0, "sh")),
+            ("-e A=b 7 sh -c x -e y", (Some(7), 1, "sh -c x -e y")),
+            ("7 -- sh -c x", (Some(7), 0, "sh -c x")),
+            ("7 git log -- file", (Some(7), 0, "git log -- file")),
+            ("-- git log -- file", (None, 0, "git log -- file")),
+            ("-- 7", (None, 0, "7")),
+            ("", (None, 0, "")),
+        ] {
+            let (target, settings, command) = parse(line);
+            assert_eq!((target, settings, command.as_str()), expected, "{line}");
+        }
+        assert!(Exec::try_parse_from(["exec", "sh"]).is_err());
+    }
 }

@@ -13,7 +13,7 @@ use nix::unistd::setsid;
 use super::Global;
 use crate::attach::environment::Setting;
 use crate::attach::pty;
-use crate::attach::status::Extent;
+use crate::attach::status::{Extent, to_outside};
 use crate::attach::supervise::Signals;
 use crate::container::{
     Container, ContainerError, Limits, Network, Privileges, Program, Spec, Volume,
@@ -181,10 +181,21 @@ impl RunArgs {
                 Program::Command(command)
             }
         };
+        let user_namespace = self.user_namespace();
+        if let Some((uids, gids)) = &user_namespace {
+            let (uid, gid) = self.user;
+            for (what, id, map) in [("user", uid, uids), ("group", gid, gids)] {
+                if to_outside(map, id).is_none() {
+                    bail!(
+                        "the user namespace of the container has no {what} {id}: see --uid-map and --gid-map"
+                    );
+                }
+            }
+        }
         let terminal = !self.detach && program != Program::Pause && pty::wanted();
         Ok(Spec {
             hostname: self.hostname.clone(),
-            user_namespace: self.user_namespace(),
+            user_namespace,
             user: self.user,
             privileges: self.caps,
             no_new_privs: self.no_new_privileges,

@@ -118,6 +118,12 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.directories.is_empty()
+    }
+
     fn make(&mut self, directory: PathBuf) -> Result<PathBuf, ContainerError> {
         if !self.directories.contains(&directory) {
             fs::create_dir(&directory).map_err(|source| ContainerError::Cgroup {

@@ -4,11 +4,13 @@
 //! containers of every shape. It is not an engine: no images, no layers, no seccomp filter, no network but loopback.
 //!
 //! The first process is forked with the new namespaces and waits until cntr has written its id maps and put it into
-//! its cgroups. What was made outside (cgroups, missing mount points) is removed by the process that started it.
+//! its cgroups. What was made outside (cgroups, missing mount points) is removed by the process that started it, or if
+//! that is killed by one that waits for its end.
 
 mod cgroup;
 mod first;
 mod refusal;
+mod remains;
 mod root;
 mod spec;
 
@@ -25,6 +27,7 @@ pub use self::spec::{Limits, Network, Privileges, Program, Spec, Volume};
 
 use self::cgroup::Cgroups;
 use self::first::{Say, be_first};
+use self::remains::Remains;
 use self::root::MountPoints;
 use crate::attach::handshake::Deadline;
 use crate::attach::status::Extent;
@@ -99,8 +102,7 @@ pub enum ContainerError {
 pub struct Container {
     pid: Pid,
     terminal: Option<OwnedFd>,
-    _cgroups: Cgroups,
-    _points: MountPoints,
+    remains: Remains,
 }
 
 fn starting(step: &'static str) -> impl Fn(io::Error) -> ContainerError {
@@ -115,7 +117,8 @@ impl Container {
     pub fn start(spec: &Spec, signals: &Signals) -> Result<Container, ContainerError> {
         let name = format!("cntr-{}", nix::unistd::getpid());
         let cgroups = Cgroups::new(&name, &spec.limits)?;
-        let points = MountPoints::make(spec);
+        let remains = Remains::new(cgroups, MountPoints::make(spec))
+            .map_err(starting("have the container cleaned up after"))?;
         let (ours, theirs) = Channel::pair().map_err(starting("make a channel"))?;
         let mut namespaces =
             libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWPID;
@@ -129,8 +132,7 @@ impl Container {
             match fork(Parenthood::Caller, namespaces).map_err(starting("make the namespaces"))? {
                 Fork::Child => {
                     drop(ours);
-                    // Their removal is the parent's business.
-                    std::mem::forget((cgroups, points));
+                    remains.disown();
                     be_first(spec, theirs, signals.before())
                 }
                 Fork::Parent(pid) => pid,
@@ -139,8 +141,7 @@ impl Container {
         let mut container = Container {
             pid,
             terminal: None,
-            _cgroups: cgroups,
-            _points: points,
+            remains,
         };
         match container.admit(spec, &ours, signals) {
             Ok(()) => Ok(container),
@@ -165,7 +166,7 @@ impl Container {
             }
             write_map(self.pid, "gid_map", gids).map_err(starting("write the group id map"))?;
         }
-        self._cgroups.admit(self.pid)?;
+        self.remains.admit(self.pid)?;
         channel
             .send(b"go", None)
             .map_err(starting("start the first process"))?;

@@ -1,6 +1,6 @@
 //! The container's mounts: its root directory, `/proc`, `/sys`, `/dev`, volumes, and the change of root.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::refusal::{At, Refusal};
 use super::spec::{Network, Spec};
@@ -20,37 +21,74 @@ use crate::sys::mount::{self, FsContext, MountAttr, Propagation, Submounts};
 const POINTS: [&str; 3] = ["proc", "sys", "dev"];
 
 /// Mount points made in the container's root directory because they were missing; removed when dropped.
-#[derive(Debug, Default)]
-pub struct MountPoints(Vec<PathBuf>);
+///
+/// They are made and removed as seen from inside: a symbolic link in the root directory must not lead to the host.
+#[derive(Debug)]
+pub struct MountPoints {
+    root: PathBuf,
+    made: Vec<PathBuf>,
+}
 
 impl MountPoints {
     /// Makes those that `spec` needs and that are missing, as far as that is possible: a mount onto one that is still
     /// missing says so later.
     #[must_use]
     pub fn make(spec: &Spec) -> MountPoints {
-        let mut made = Vec::new();
+        let mut points = MountPoints {
+            root: spec.root.clone(),
+            made: Vec::new(),
+        };
         let volumes = spec.volumes.iter().filter_map(|volume| {
             let target = volume.target.strip_prefix("/").ok()?;
             volume.source.is_dir().then(|| target.to_owned())
         });
         for point in POINTS.iter().map(PathBuf::from).chain(volumes) {
-            let mut path = spec.root.clone();
+            let mut path = PathBuf::new();
             for part in point.components() {
                 path.push(part);
-                if path.symlink_metadata().is_err() && std::fs::create_dir(&path).is_ok() {
-                    made.push(path.clone());
+                let make = |parent: &OwnedFd, name: &OsStr| {
+                    mkdirat(parent, name, Mode::from_bits_truncate(0o755))
+                };
+                if points.at(&path, make).is_ok() {
+                    points.made.push(path.clone());
                 }
             }
         }
-        MountPoints(made)
+        points
+    }
+
+    /// Whether none was made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.made.is_empty()
+    }
+
+    /// Does something to the name that ends `path`, in the directory it is in.
+    fn at(
+        &self,
+        path: &Path,
+        action: impl FnOnce(&OwnedFd, &OsStr) -> nix::Result<()>,
+    ) -> io::Result<()> {
+        let root = open_path(&self.root)?;
+        let parent = match path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            Some(parent) => open_in(root.as_fd(), parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?,
+            None => root,
+        };
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(action(&parent, name)?)
     }
 }
 
 impl Drop for MountPoints {
     fn drop(&mut self) {
-        for path in self.0.iter().rev() {
+        for path in self.made.iter().rev() {
             // What the container put there meanwhile stays.
-            let _ = std::fs::remove_dir(path);
+            let _ = self.at(path, |parent, name| {
+                unlinkat(parent, name, UnlinkatFlags::RemoveDir)
+            });
         }
     }
 }
@@ -109,7 +147,7 @@ pub fn enter(spec: &Spec) -> Result<(), Refusal> {
             .at("make read-only", &volume.source)?;
         }
         let inside = volume.target.strip_prefix("/").unwrap_or(&volume.target);
-        let target = open_in(tree.as_fd(), &inside.to_string_lossy(), OFlag::O_PATH)
+        let target = open_in(tree.as_fd(), inside, OFlag::O_PATH)
             .at("find the mount point", &volume.target)?;
         mount::attach(source.as_fd(), target.as_fd(), c"").at("mount", &volume.target)?;
     }

@@ -1,9 +1,13 @@
 //! `cntr run` itself.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{Rootfs, Target, cntr, contains, same, text};
+use crate::fake::{CNTR, Rootfs, Target, cntr, contains, finish, same, skip, text, unique};
 
 pub const CASES: &[Case] = crate::cases! {
     exit_codes_are_dockers;
@@ -13,6 +17,9 @@ pub const CASES: &[Case] = crate::cases! {
     limits_are_enforced_and_removed;
     an_init_reaps_and_forwards;
     an_empty_directory_stays_empty;
+    nothing_is_left_of_a_container_whose_cntr_is_killed;
+    mount_points_are_not_made_outside;
+    an_ordinary_user_has_containers needs "setpriv";
 };
 
 fn run(options: &[&str], script: &str) -> Result<std::process::Output, Failed> {
@@ -124,8 +131,7 @@ fn limits_are_enforced_and_removed() -> Result<(), Failed> {
         "true",
     ])?;
     if text(&probe.stderr).contains("hierarchy of this machine") {
-        eprintln!("skipped: no cgroup controllers here");
-        return Ok(());
+        return skip("no cgroup controllers here");
     }
     same("limits", probe.status.code(), Some(0))?;
     let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo all";
@@ -140,7 +146,7 @@ fn limits_are_enforced_and_removed() -> Result<(), Failed> {
         .ok_or("the container is in no cgroup of its own")?
         .to_owned();
     let find = || {
-        std::process::Command::new("find")
+        Command::new("find")
             .args(["/sys/fs/cgroup", "-name", &name])
             .output()
     };
@@ -178,4 +184,83 @@ fn an_empty_directory_stays_empty() -> Result<(), Failed> {
     same("pid 1", text(&output.stdout).trim(), "pause")?;
     drop(Target::adopt(pid));
     same("left over", std::fs::read_dir(empty.path())?.count(), 0)
+}
+
+fn nothing_is_left_of_a_container_whose_cntr_is_killed() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    root.remove("sys");
+    let mut child = Command::new(CNTR)
+        .args(["run", "--pids", "8", root.path(), "--", "sh", "-c"])
+        .arg("echo ready; exec sleep 1000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let name = format!("cntr-{}", child.id());
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    let find = || -> Result<String, Failed> {
+        let mut find = Command::new("find");
+        Ok(text(
+            &find
+                .args(["/sys/fs/cgroup", "-name", &name])
+                .output()?
+                .stdout,
+        ))
+    };
+    let sys = root.0.join("sys");
+    let before = (line.trim().to_owned(), find()?.is_empty(), sys.exists());
+    child.kill()?;
+    child.wait()?;
+    same("before", before, ("ready".to_owned(), false, true))?;
+    let start = Instant::now();
+    while !find()?.is_empty() || sys.exists() {
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err(format!("left: {}, {}", find()?, sys.exists()).into());
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// A link in the root directory leads nowhere but into the root directory.
+fn mount_points_are_not_made_outside() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let outside = tempfile::tempdir()?;
+    std::os::unix::fs::symlink(outside.path(), root.0.join("link"))?;
+    let volume = format!("{}:/link/made", root.path());
+    let output = cntr(&["run", "--volume", &volume, root.path(), "--", "true"])?;
+    same("code", output.status.code(), Some(125))?;
+    contains(&text(&output.stderr), "/link/made")?;
+    same("made", std::fs::read_dir(outside.path())?.count(), 0)
+}
+
+fn an_ordinary_user_has_containers() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    // The program may be where only root gets at it.
+    let program = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
+    std::fs::copy(CNTR, &program)?;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "4711", "--regid", "4711", "--clear-groups"]);
+        finish(command.arg(&program).arg("run").args(arguments))
+    };
+    let script = "id -u; cat /proc/self/uid_map; hostname; echo x > /dev/null && echo $$; exit 42";
+    let fine = run(&["--hostname", "box", root.path(), "--", "sh", "-c", script]);
+    let unmapped = run(&["--user", "5", root.path(), "--", "true"]);
+    let limited = run(&["--pids", "5", root.path(), "--", "true"]);
+    std::fs::remove_file(&program)?;
+    let fine = fine?;
+    let words: Vec<String> = text(&fine.stdout)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    same("errors", text(&fine.stderr), String::new())?;
+    same("session", words.join(" "), "0 0 4711 1 box 1".to_owned())?;
+    same("code", fine.status.code(), Some(42))?;
+    let unmapped = unmapped?;
+    same("code", unmapped.status.code(), Some(125))?;
+    contains(&text(&unmapped.stderr), "no user 5: see --uid-map")?;
+    let limited = limited?;
+    same("code", limited.status.code(), Some(125))?;
+    contains(&text(&limited.stderr), "cgroup")
 }

@@ -1,5 +1,6 @@
 //! Fake containers: by `cntr run`, and by hand with the tools of util-linux.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,21 @@ pub const CNTR: &str = env!("CARGO_BIN_EXE_cntr");
 
 /// The only program of the containers' root.
 pub const BUSYBOX: &str = "/bin/busybox";
+
+thread_local! {
+    static SKIPPED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Ends a test that cannot go on here: it counts as skipped, not as passed. As in `return skip("no such zone")`.
+pub fn skip(reason: impl Into<String>) -> Result<(), Failed> {
+    SKIPPED.set(Some(reason.into()));
+    Ok(())
+}
+
+/// Why the test of this thread could not go on.
+pub fn skipped() -> Option<String> {
+    SKIPPED.take()
+}
 
 /// A name that no other test uses.
 pub fn unique() -> String {
@@ -252,13 +268,14 @@ pub fn finish(command: &mut Command) -> Result<Output, Failed> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let process = pidfd_open(Pid::from_raw(child.id().cast_signed()))?;
+    let pid = Pid::from_raw(child.id().cast_signed());
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait_with_output()));
     match told.recv_timeout(DEADLINE) {
         Ok(output) => Ok(output?),
         Err(_) => {
-            let _ = process;
+            // Nobody has waited for it, so the number is its own.
+            kill(pid, Signal::SIGKILL)?;
             Err(format!("{command:?} hangs").into())
         }
     }

@@ -1,11 +1,12 @@
 //! A1 to A8: the session is a process of the container.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{Rootfs, Target, cntr, contains, same, text};
+use crate::fake::{Rootfs, Target, cntr, contains, same, skip, text};
 
 pub const CASES: &[Case] = crate::cases! {
     namespaces_equal_the_targets;
@@ -15,6 +16,9 @@ pub const CASES: &[Case] = crate::cases! {
     several_extents_and_a_single_id needs "unshare", "setpriv";
     cgroups_equal_the_targets;
     a_pids_limit_holds_for_the_session;
+    a_memory_limit_holds_for_the_session;
+    a_paused_container_is_refused;
+    cgroups_that_cannot_be_joined_are_reported needs "unshare", "mount";
     capabilities_equal_the_targets;
     limits_are_taken_over needs "prlimit";
     exec_equals_the_container;
@@ -229,27 +233,35 @@ fn cgroups_equal_the_targets() -> Result<(), Failed> {
         target.sh(&[], "cat /proc/self/cgroup")?,
         text(&theirs.stdout),
     )?;
-    // A v2 group made by hand, where there is a v2 hierarchy.
-    for top in ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"] {
-        let group = std::path::PathBuf::from(format!("{top}/cntr-test-{}", crate::fake::unique()));
-        if !std::path::Path::new(&format!("{top}/cgroup.controllers")).exists()
-            || std::fs::create_dir(&group).is_err()
-        {
+    // One made by hand.
+    in_own_group(|target, _| {
+        same(
+            "cgroup",
+            target.sh(&[], "cat /proc/self/cgroup")?,
+            target.proc("cgroup"),
+        )?;
+        contains(&target.proc("cgroup"), "cntr-test")
+    })
+}
+
+/// Runs `test` with a process in a cgroup of its own, and that cgroup's directory, for v2 and for the freezer of v1:
+/// where there are such hierarchies.
+fn in_own_group(test: impl Fn(&Target, &Path) -> Result<(), Failed>) -> Result<(), Failed> {
+    for (top, file) in [
+        ("/sys/fs/cgroup/unified", "cgroup.controllers"),
+        ("/sys/fs/cgroup", "cgroup.controllers"),
+        ("/sys/fs/cgroup/freezer", "tasks"),
+    ] {
+        let group = PathBuf::from(format!("{top}/cntr-test-{}", crate::fake::unique()));
+        if !Path::new(top).join(file).exists() || std::fs::create_dir(&group).is_err() {
             continue;
         }
         let script = format!(
             "echo 0 > {}/cgroup.procs && exec sleep 1000",
             group.display()
         );
-        let result =
-            Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep").and_then(|target| {
-                same(
-                    "cgroup",
-                    target.sh(&[], "cat /proc/self/cgroup")?,
-                    target.proc("cgroup"),
-                )?;
-                contains(&target.proc("cgroup"), "cntr-test")
-            });
+        let result = Target::by_hand(Command::new("sh").args(["-c", &script]), "sleep")
+            .and_then(|target| test(&target, &group));
         for _ in 0..1000 {
             if std::fs::remove_dir(&group).is_ok() {
                 break;
@@ -257,9 +269,29 @@ fn cgroups_equal_the_targets() -> Result<(), Failed> {
             std::thread::yield_now();
         }
         result?;
-        break;
     }
     Ok(())
+}
+
+/// C2: a session that joined a frozen cgroup would never answer.
+fn a_paused_container_is_refused() -> Result<(), Failed> {
+    in_own_group(|target, group| {
+        let v2 = group.join("cgroup.freeze").exists();
+        let (file, stop, go) = if v2 {
+            ("cgroup.freeze", "1", "0")
+        } else {
+            ("freezer.state", "FROZEN", "THAWED")
+        };
+        std::fs::write(group.join(file), stop)?;
+        let outcomes = [target.attach(&[], &["true"]), target.exec(&[], &["true"])];
+        std::fs::write(group.join(file), go)?;
+        for output in outcomes {
+            let output = output?;
+            same("code", output.status.code(), Some(125))?;
+            contains(&text(&output.stderr), "the container is paused; resume it")?;
+        }
+        same("resumed", target.sh(&[], "echo runs")?, "runs\n".to_owned())
+    })
 }
 
 fn a_pids_limit_holds_for_the_session() -> Result<(), Failed> {
@@ -268,6 +300,65 @@ fn a_pids_limit_holds_for_the_session() -> Result<(), Failed> {
     let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 3 & done; true";
     let output = target.attach(&[], &["sh", "-c", script])?;
     contains(&text(&output.stderr), "fork")
+}
+
+/// A7.
+fn a_memory_limit_holds_for_the_session() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let options = ["--memory", "48M"];
+    let probe = cntr(&[&["run"][..], &options, &[root.path(), "--", "true"]].concat())?;
+    if text(&probe.stderr).contains("hierarchy of this machine") {
+        return skip("there is no memory controller");
+    }
+    // tail keeps all of it.
+    let hog = [
+        "sh",
+        "-c",
+        "head -c 200000000 /dev/zero | tail -c 150000000 > /dev/null",
+    ];
+    let free = Target::sleeping(&root, &[])?;
+    same(
+        "without a limit",
+        free.attach(&[], &hog)?.status.code(),
+        Some(0),
+    )?;
+    let limited = Target::sleeping(&root, &options)?;
+    same(
+        "with a limit",
+        limited.attach(&[], &hog)?.status.code(),
+        Some(137),
+    )
+}
+
+/// A7: the session starts all the same, and is said to be without the limit.
+fn cgroups_that_cannot_be_joined_are_reported() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--pids", "50"])?;
+    let found = Command::new("find")
+        .args(["/sys/fs/cgroup", "-path", "*/cntr-*/cgroup.procs"])
+        .output()?;
+    let found = text(&found.stdout);
+    let ours = |path: &&str| {
+        std::fs::read_to_string(path)
+            .is_ok_and(|pids| pids.lines().any(|pid| pid == target.pid.to_string()))
+    };
+    let path = found
+        .lines()
+        .find(ours)
+        .ok_or("the container is in no cgroup of its own")?;
+    let script = format!(
+        "mount --bind {path} {path} && mount -o remount,ro,bind {path} && exec {} attach {} -- echo runs",
+        crate::fake::CNTR,
+        target.pid
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script]);
+    let output = crate::fake::finish(&mut command)?;
+    let message = text(&output.stderr);
+    same(&message, text(&output.stdout), "runs\n".to_owned())?;
+    contains(&message, "cannot join cgroup ")?;
+    contains(&message, "ead-only file system")?;
+    contains(&message, "do not hold for the session")
 }
 
 fn capabilities(status: &str) -> Vec<String> {
@@ -359,6 +450,8 @@ fn exec_equals_the_container() -> Result<(), Failed> {
         target.exec(&[], &["nothing"])?.status.code(),
         Some(127),
     )?;
+    let plain = cntr(&["exec", &target.pid.to_string(), "sh", "-c", "exit 43"])?;
+    same("without a dash", plain.status.code(), Some(43))?;
     // Inside a session, without a target.
     for options in [&[][..], &["--caps", "none"], &["--user", "1000"]] {
         let target = Target::sleeping(&root, options)?;
@@ -383,6 +476,16 @@ fn unknown_targets_are_refused() -> Result<(), Failed> {
         let output = cntr(&[verb, "4194303", "--", "true"])?;
         same("code", output.status.code(), Some(125))?;
         contains(&text(&output.stderr), "there is no such process")?;
+    }
+    let threads = std::fs::read_dir("/proc")?.filter_map(|entry| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{name}/status")).ok()?;
+        status.contains("Kthread:\t1").then_some(name)
+    });
+    if let Some(thread) = threads.last() {
+        let output = cntr(&["attach", &thread, "--", "true"])?;
+        same("code", output.status.code(), Some(125))?;
+        contains(&text(&output.stderr), "a thread of the kernel")?;
     }
     let outside = cntr(&["exec", "--", "true"])?;
     same("code", outside.status.code(), Some(125))?;

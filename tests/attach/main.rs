@@ -8,8 +8,9 @@ mod identity;
 mod process;
 mod setup;
 mod terminal;
+mod tools;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// A test: its name, what it needs, and what it does.
 pub struct Case {
@@ -26,42 +27,47 @@ macro_rules! cases {
     };
 }
 
+/// Why no test can run here.
+fn unable() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        Some("root is needed to enter containers")
+    } else if !std::path::Path::new(fake::BUSYBOX).is_file() {
+        Some("/bin/busybox is missing (Debian: apt install busybox-static)")
+    } else if !std::path::Path::new("/dev/fuse").exists() {
+        Some("/dev/fuse is missing")
+    } else {
+        None
+    }
+}
+
+fn run(case: &Case) -> Result<Completion, Failed> {
+    if let Some(reason) = unable() {
+        return Ok(Completion::ignored_with(reason));
+    }
+    let missing = |tool: &&&str| !fake::installed(tool);
+    if let Some(tool) = case.needs.iter().find(missing) {
+        return Ok(Completion::ignored_with(format!("{tool} is not installed")));
+    }
+    (case.run)()?;
+    Ok(fake::skipped().map_or(Completion::Completed, Completion::ignored_with))
+}
+
 fn main() {
     let arguments = Arguments::from_args();
-    let ready = if !nix::unistd::geteuid().is_root() {
-        Err("root is needed to enter containers")
-    } else if !std::path::Path::new(fake::BUSYBOX).is_file() {
-        Err("/bin/busybox is missing (Debian: apt install busybox-static)")
-    } else if !std::path::Path::new("/dev/fuse").exists() {
-        Err("/dev/fuse is missing")
-    } else {
-        Ok(())
-    };
-    if let Err(reason) = ready {
-        eprintln!("skipped: {reason}");
-    }
-    let groups: &[(&str, &[Case])] = &[
+    let groups: &[(&str, &'static [Case])] = &[
         ("container", container::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("process", process::CASES),
         ("setup", setup::CASES),
         ("terminal", terminal::CASES),
+        ("tools", tools::CASES),
     ];
     let mut trials = Vec::new();
     for (group, cases) in groups {
         for case in *cases {
-            let missing: Vec<_> = case
-                .needs
-                .iter()
-                .filter(|tool| !fake::installed(tool))
-                .collect();
-            if !missing.is_empty() {
-                eprintln!("skipped: {group}::{} needs {missing:?}", case.name);
-            }
-            let run = case.run;
-            let trial = Trial::test(format!("{group}::{}", case.name), run);
-            trials.push(trial.with_ignored_flag(ready.is_err() || !missing.is_empty()));
+            let name = format!("{group}::{}", case.name);
+            trials.push(Trial::ignorable_test(name, || run(case)));
         }
     }
     libtest_mimic::run(&arguments, trials).exit();

@@ -18,14 +18,17 @@ use crate::fake::{CNTR, Rootfs, Target, contains, finish, same, text};
 pub const CASES: &[Case] = crate::cases! {
     exit_codes_pass;
     pipes_are_binary_clean;
+    archives_pass_through_pipes needs "tar";
     input_at_its_end_costs_nothing;
     background_processes_do_not_keep_the_session;
     signals_reach_the_command;
     the_end_of_the_server_is_noticed_at_once;
+    the_end_of_the_server_under_load_blocks_nobody;
     the_end_of_cntr_ends_the_session;
     no_descriptor_leaks;
     the_environment_is_the_containers;
     a_container_that_stops_ends_the_session;
+    without_a_pid_namespace_the_session_goes_on needs "chroot";
 };
 
 /// C1.
@@ -126,6 +129,28 @@ fn pipes_are_binary_clean() -> Result<(), Failed> {
         same("more", output.read(&mut got)?, 0)
     })?;
     same("code", child.wait()?.code(), Some(0))
+}
+
+/// C3: 100 MB, into the session and out of it.
+fn archives_pass_through_pipes() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let size = 100_000_000_usize;
+    let bytes: Vec<u8> = (0..size as u64)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    fs::write(root.0.join("srv/big"), bytes)?;
+    let attach = format!("{CNTR} attach {} --", target.pid);
+    let script = format!(
+        "set -e; cd {}/srv; tar c big | {attach} tar tv; tar c big | {attach} tar d -C /var/lib/cntr/srv; \
+         {attach} tar c -C /var/lib/cntr/srv big | tar d; echo same",
+        root.path()
+    );
+    let output = finish(Command::new("sh").args(["-c", &script]))?;
+    let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    same(&printed, printed.lines().count(), 2)?;
+    contains(&printed, &format!(" {size} "))?;
+    contains(&printed, "\nsame\n")
 }
 
 fn input_at_its_end_costs_nothing() -> Result<(), Failed> {
@@ -251,6 +276,34 @@ fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
     )
 }
 
+/// C6: processes that wait for the server when it is killed get an error; none is stuck.
+fn the_end_of_the_server_under_load_blocks_nobody() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    // The container's busybox, which needs no server to go on.
+    let walk = "/var/lib/cntr/bin/busybox find /usr /etc -type f > /dev/null 2>&1";
+    let script = format!(
+        "exec /var/lib/cntr/bin/sh -c 'for i in 1 2 3 4; do {walk} & done; echo ready; wait; echo all ended'"
+    );
+    let mut child = spawn(&target, &script)?;
+    let mut output = ready(&mut child)?;
+    let (server, _) = server_of(&child)?;
+    kill(server, Signal::SIGKILL)?;
+    let namespace = fs::read_link(format!("/proc/{}/ns/pid", target.pid))?;
+    let mut rest = String::new();
+    output.read_to_string(&mut rest)?;
+    contains(&rest, "all ended")?;
+    child.wait()?;
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        if fs::read_link(path.join("ns/pid")).is_ok_and(|other| other == namespace) {
+            let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
+            same(&stat, stat.contains(") D "), false)?;
+        }
+    }
+    Ok(())
+}
+
 fn the_end_of_cntr_ends_the_session() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
@@ -347,4 +400,21 @@ fn a_container_that_stops_ends_the_session() -> Result<(), Failed> {
     let _output = ready(&mut child)?;
     kill(Pid::from_raw(target.pid), Signal::SIGKILL)?;
     same("code", child.wait()?.code(), Some(137))
+}
+
+/// C8, as docs/security.md has it.
+fn without_a_pid_namespace_the_session_goes_on() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let mut command = Command::new("chroot");
+    command.args([root.path(), "/bin/sleep", "1000"]);
+    let target = Target::by_hand(&mut command, "sleep")?;
+    let script = "echo ready; read line; cat /var/lib/cntr/etc/group; ls -d /usr; exit 8";
+    let mut child = spawn(&target, script)?;
+    let mut output = ready(&mut child)?;
+    drop(target);
+    child.stdin.take().ok_or("no input")?.write_all(b"go\n")?;
+    let mut rest = String::new();
+    output.read_to_string(&mut rest)?;
+    same("files", rest.as_str(), "root:x:0:\napp:x:1000:\n/usr\n")?;
+    same("code", child.wait()?.code(), Some(8))
 }

@@ -27,9 +27,6 @@ const OWN: [Step; 6] = [
     Step::ForkSession,
 ];
 
-/// Steps that a session of a container with all there is does not take.
-const UNUSED: [Step; 0] = [];
-
 fn attach(target: &Target, options: &[&str]) -> Result<(std::process::Output, Duration), Failed> {
     let start = Instant::now();
     let output = target.attach(options, &["true"])?;
@@ -55,8 +52,19 @@ fn every_step_may_fail() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     let before = root.listing();
-    for step in Step::ALL.iter().filter(|step| !UNUSED.contains(step)) {
-        let (output, time) = attach(&target, &["--fail-at", step.name()])?;
+    for step in Step::ALL {
+        // A machine under load is no failure of the set-up: the fastest of three counts.
+        let mut fastest = Duration::MAX;
+        for _ in 0..3 {
+            fastest = fastest.min(attach(&target, &["--fail-at", step.name()])?.1);
+            if fastest < Duration::from_secs(1) {
+                break;
+            }
+        }
+        if fastest >= Duration::from_secs(1) {
+            return Err(format!("{} took {fastest:?}", step.name()).into());
+        }
+        let (output, _) = attach(&target, &["--fail-at", step.name()])?;
         let message = text(&output.stderr);
         same(
             &format!("{} {message}", step.name()),
@@ -65,10 +73,6 @@ fn every_step_may_fail() -> Result<(), Failed> {
         )?;
         contains(&message, step.text())?;
         contains(&message, "fault injected")?;
-        // The limit is generous: a machine under load is no failure of the set-up. A hang would be the deadline's 10 s.
-        if time > Duration::from_secs(5) {
-            return Err(format!("{} took {time:?}", step.name()).into());
-        }
         nothing_left(&target)?;
     }
     same("the container", root.listing(), before)
@@ -77,10 +81,7 @@ fn every_step_may_fail() -> Result<(), Failed> {
 fn every_process_may_die() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    for step in Step::ALL
-        .iter()
-        .filter(|step| !UNUSED.contains(step) && !OWN.contains(step))
-    {
+    for step in Step::ALL.iter().filter(|step| !OWN.contains(step)) {
         let fault = format!("{}:kill", step.name());
         let (output, time) = attach(&target, &["--fail-at", &fault])?;
         let message = text(&output.stderr);

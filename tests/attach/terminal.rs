@@ -20,6 +20,7 @@ use crate::fake::{CNTR, Rootfs, Target, same};
 pub const CASES: &[Case] = crate::cases! {
     sizes_follow needs "setsid", "stty";
     ctrl_c_interrupts needs "setsid";
+    ctrl_d_ends_the_input needs "setsid", "dash";
     job_control_in_bash needs "setsid", "bash";
     job_control_in_dash needs "setsid", "dash";
     job_control_in_zsh needs "setsid", "zsh";
@@ -166,6 +167,22 @@ fn ctrl_c_interrupts() -> Result<(), Failed> {
     // The shell may be between echo and sleep; either way it is interrupted.
     terminal.type_in("\x03")?;
     same("code", terminal.code()?, Some(130))?;
+    same("restored", terminal.is_cooked()?, true)
+}
+
+fn ctrl_d_ends_the_input() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let mut terminal = Terminal::attach(&target, &["sh", "-c", "echo ready; cat; exit 6"])?;
+    terminal.expect("ready\r\n")?;
+    terminal.type_in("line\n\x04")?;
+    terminal.expect("line\r\nline\r\n")?;
+    same("code", terminal.code()?, Some(6))?;
+    let mut terminal = Terminal::attach(&target, &["dash", "-i"])?;
+    terminal.type_in("echo be''gin; (exit 9)\r")?;
+    terminal.expect("begin\r\n")?;
+    terminal.type_in("\x04")?;
+    same("code", terminal.code()?, Some(9))?;
     same("restored", terminal.is_cooked()?, true)
 }
 
