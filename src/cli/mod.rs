@@ -87,6 +87,10 @@ pub fn main() -> ExitCode {
     };
     log_to_stderr(cli.global.verbose);
     let global = &cli.global;
+    if matches!(cli.command, Command::Stat(_) | Command::Doctor(_)) {
+        // Their output may be cut short, as by head(1).
+        let _ = crate::sys::process::default_signal(nix::sys::signal::Signal::SIGPIPE);
+    }
     finish(match &cli.command {
         Command::Attach(args) => attach::run(args, global),
         Command::Exec(args) => exec::run(args, global),
