@@ -285,23 +285,31 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
     if base.components().any(|part| part == Component::ParentDir) {
         return Err(odd("it contains \"..\""));
     }
+    let resolve = |ancestor: &Path| {
+        let real = ancestor.canonicalize().ok()?;
+        let rest = base.strip_prefix(ancestor).ok()?;
+        // Joining nothing would append a slash.
+        Some(if rest == Path::new("") {
+            real
+        } else {
+            real.join(rest)
+        })
+    };
+    let real = base
+        .ancestors()
+        .find_map(resolve)
+        .ok_or_else(|| odd("not even / can be resolved"))?;
     let covered = ["/proc", "/sys", "/dev"];
-    if base == Path::new("/") || covered.iter().any(|path| base.starts_with(path)) {
+    // Files in /etc are the container's already.
+    if ["/", "/etc"].iter().any(|path| real == Path::new(path))
+        || covered.iter().any(|path| real.starts_with(path))
+    {
         return Err(odd("nothing can be mounted there in a session"));
     }
-    for ancestor in base.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            let rest = base
-                .strip_prefix(ancestor)
-                .expect("an ancestor is a prefix");
-            return Ok(if rest.as_os_str().is_empty() {
-                real
-            } else {
-                real.join(rest)
-            });
-        }
+    if real.exists() && !real.is_dir() {
+        return Err(odd("it is not a directory"));
     }
-    Err(odd("not even / can be resolved"))
+    Ok(real)
 }
 
 #[cfg(test)]
@@ -318,7 +326,17 @@ mod tests {
             resolve_base(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
             Err(Step::PlanMounts)
         );
-        assert!(resolve_base(Path::new("relative")).is_err());
-        assert!(resolve_base(Path::new("/proc/x")).is_err());
+        let links = tempfile::tempdir().unwrap();
+        let link = links.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        let below = link.join("x");
+        for wrong in ["relative", "/proc/x", "/etc", "/", "/etc/passwd"] {
+            assert!(resolve_base(Path::new(wrong)).is_err(), "{wrong}");
+        }
+        assert!(resolve_base(&below).is_err());
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("/usr", &link).unwrap();
+        assert_eq!(resolve_base(&below).unwrap(), Path::new("/usr/x"));
+        assert_eq!(resolve_base(&link).unwrap(), Path::new("/usr"));
     }
 }

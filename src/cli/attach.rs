@@ -20,8 +20,8 @@ use crate::attach::{self, Wishes};
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
     /// A process of the container, usually its first one
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pub target: i32,
+    #[arg(value_name = "PID", value_parser = parse_target)]
+    pub target: Pid,
     /// Command to run [default: $SHELL -l]
     #[arg(
         value_name = "COMMAND",
@@ -67,6 +67,17 @@ group, hosts, hostname, resolv.conf and localtime files in /etc are the containe
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
 the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
 
+/// A process, for a start.
+pub(super) fn parse_target(text: &str) -> Result<Pid, String> {
+    match text.parse() {
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(
+            "a process id is needed; the container's engine tells it, as `docker inspect --format '{{.State.Pid}}' NAME`"
+                .to_owned(),
+        ),
+    }
+}
+
 fn parse_access(text: &str) -> Result<Access, String> {
     match text {
         "rw" => Ok(Access::ReadWrite),
@@ -96,7 +107,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
         access: args.host,
         ..args.session.wishes(&args.command)
     };
-    conclude(attach::attach(Pid::from_raw(args.target), &wishes))
+    conclude(attach::attach(args.target, &wishes))
 }
 
 /// The exit code for the end of a session: the command's; 126 and 127 if it could not be executed.

@@ -30,7 +30,7 @@ pub struct DemoArgs {
 }
 
 const NOTES: &str = "\
-It needs root, /dev/fuse and Linux 5.4 or newer, and no container engine. It makes a container in a directory below $TMPDIR
+It needs root, /dev/fuse and Linux 5.12 or newer, and no container engine. It makes a container in a directory below $TMPDIR
 without a shell or any other program in it, runs your tools there, and removes everything. In a terminal it ends with
 a shell in the container.";
 

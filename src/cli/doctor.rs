@@ -199,20 +199,16 @@ fn device() -> Check {
     }
 }
 
+/// An error with its causes.
+fn chain(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
 /// Makes a mount that is attached nowhere and listens to what the kernel offers.
 fn offer() -> Result<Negotiated, String> {
-    let chain = |error: &dyn std::error::Error| {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        text
-    };
-    let detached = DetachedMount::new(&MountOptions::default()).map_err(|error| chain(&error))?;
-    probe(detached.device).map_err(|error| chain(&error))
+    let detached =
+        DetachedMount::new(&MountOptions::default()).map_err(|error| chain(error.into()))?;
+    probe(detached.device).map_err(|error| chain(error.into()))
 }
 
 fn capabilities(negotiated: &Negotiated) -> Vec<Check> {

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use nix::unistd::Pid;
 
 use super::Global;
-use super::attach::{SessionArgs, conclude};
+use super::attach::{SessionArgs, conclude, parse_target};
 use crate::attach::{self, inside};
 
 /// Run a command of the container's own, without the host's files
@@ -20,8 +20,8 @@ use crate::attach::{self, inside};
 )]
 pub struct ExecArgs {
     /// A process of the container; not needed inside a session
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pub target: Option<i32>,
+    #[arg(value_name = "PID", value_parser = parse_target)]
+    pub target: Option<Pid>,
     /// Program to run [default: sh]
     #[arg(
         value_name = "COMMAND",
@@ -53,7 +53,7 @@ impl ExecArgs {
 pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = args.session.wishes(&args.command());
     match args.target {
-        Some(pid) => conclude(attach::exec(Pid::from_raw(pid), &wishes)),
+        Some(pid) => conclude(attach::exec(pid, &wishes)),
         None => run_inside(args),
     }
 }
@@ -101,7 +101,11 @@ mod tests {
                 .into_iter()
                 .map(|word| word.into_string().unwrap())
                 .collect();
-            (args.target, args.session.env.len(), command.join(" "))
+            (
+                args.target.map(Pid::as_raw),
+                args.session.env.len(),
+                command.join(" "),
+            )
         };
         for (line, expected) in [
             ("7", (Some(7), 0, "")),

@@ -487,6 +487,9 @@ fn unknown_targets_are_refused() -> Result<(), Failed> {
         same("code", output.status.code(), Some(125))?;
         contains(&text(&output.stderr), "a thread of the kernel")?;
     }
+    let named = cntr(&["attach", "web", "--", "true"])?;
+    same("code", named.status.code(), Some(125))?;
+    contains(&text(&named.stderr), "a process id is needed")?;
     let outside = cntr(&["exec", "--", "true"])?;
     same("code", outside.status.code(), Some(125))?;
     contains(&text(&outside.stderr), "no session")

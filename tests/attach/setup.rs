@@ -1,6 +1,7 @@
 //! C2: every step of the set-up may fail, die or hang, and nothing is left.
 
 use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use cntr::attach::step::Step;
@@ -27,10 +28,24 @@ const OWN: [Step; 6] = [
     Step::ForkSession,
 ];
 
-fn attach(target: &Target, options: &[&str]) -> Result<(std::process::Output, Duration), Failed> {
+fn attach(target: &Target, options: &[&str]) -> Result<(Output, Duration), Failed> {
     let start = Instant::now();
     let output = target.attach(options, &["true"])?;
     Ok((output, start.elapsed()))
+}
+
+/// Attaches with a fault; it has to end within a second. A machine under load is no failure of the set-up: the fastest
+/// of three counts.
+fn fail_soon(target: &Target, fault: &str) -> Result<Output, Failed> {
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        let (output, time) = attach(target, &["--fail-at", fault])?;
+        if time < Duration::from_secs(1) {
+            return Ok(output);
+        }
+        attempts.push(time);
+    }
+    Err(format!("{fault} took {attempts:?}").into())
 }
 
 /// Nothing of the sessions of this process is left: it looks for children and servers of its own only.
@@ -53,18 +68,7 @@ fn every_step_may_fail() -> Result<(), Failed> {
     let target = Target::sleeping(&root, &[])?;
     let before = root.listing();
     for step in Step::ALL {
-        // A machine under load is no failure of the set-up: the fastest of three counts.
-        let mut fastest = Duration::MAX;
-        for _ in 0..3 {
-            fastest = fastest.min(attach(&target, &["--fail-at", step.name()])?.1);
-            if fastest < Duration::from_secs(1) {
-                break;
-            }
-        }
-        if fastest >= Duration::from_secs(1) {
-            return Err(format!("{} took {fastest:?}", step.name()).into());
-        }
-        let (output, _) = attach(&target, &["--fail-at", step.name()])?;
+        let output = fail_soon(&target, step.name())?;
         let message = text(&output.stderr);
         same(
             &format!("{} {message}", step.name()),
@@ -83,7 +87,7 @@ fn every_process_may_die() -> Result<(), Failed> {
     let target = Target::sleeping(&root, &[])?;
     for step in Step::ALL.iter().filter(|step| !OWN.contains(step)) {
         let fault = format!("{}:kill", step.name());
-        let (output, time) = attach(&target, &["--fail-at", &fault])?;
+        let output = fail_soon(&target, &fault)?;
         let message = text(&output.stderr);
         same(
             &format!("{fault} {message}"),
@@ -92,14 +96,11 @@ fn every_process_may_die() -> Result<(), Failed> {
         )?;
         contains(&message, step.text())?;
         contains(&message, "died")?;
-        if time > Duration::from_secs(5) {
-            return Err(format!("{fault} took {time:?}").into());
-        }
         nothing_left(&target)?;
     }
     // cntr itself.
     for step in OWN {
-        target.attach(&["--fail-at", &format!("{}:kill", step.name())], &["true"])?;
+        fail_soon(&target, &format!("{}:kill", step.name()))?;
         nothing_left(&target)?;
     }
     Ok(())
