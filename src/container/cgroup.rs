@@ -1,10 +1,11 @@
 //! Limits of a container: one new cgroup in each hierarchy that is needed, on v1, v2 or both.
 //!
-//! They are made below cntr's own cgroups, so that limits of cntr hold for the container too.
+//! They are made below cntr's own cgroups, so that limits of cntr hold for the container too; on v2, where a group with
+//! processes has none with limits below it, beside them.
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -62,6 +63,41 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
+/// The v2 group that can have groups with limits of `controller` below it: `own`, if need be by switching the controller
+/// on, which the kernel refuses for a group that has processes itself; else the nearest one above.
+fn v2_parent(own: &Path, controller: &'static str) -> Result<PathBuf, ContainerError> {
+    let has = |group: &Path, file: &str| {
+        let names = fs::read_to_string(group.join(file)).unwrap_or_default();
+        names
+            .split_ascii_whitespace()
+            .any(|name| name == controller)
+    };
+    if !has(own, "cgroup.controllers") {
+        // It may still be there higher up, for siblings of the group.
+        return nearest(own, &has).ok_or(ContainerError::NoController { controller });
+    }
+    let path = own.join("cgroup.subtree_control");
+    if has(own, "cgroup.subtree_control") {
+        return Ok(own.to_owned());
+    }
+    match fs::write(&path, format!("+{controller}")) {
+        Ok(()) => Ok(own.to_owned()),
+        Err(source) => nearest(own, &has).ok_or(ContainerError::Controller {
+            controller,
+            path,
+            source,
+        }),
+    }
+}
+
+/// The nearest group above `own` with the controller of `has` on for groups below it.
+fn nearest(own: &Path, has: &dyn Fn(&Path, &str) -> bool) -> Option<PathBuf> {
+    let mut above = own.ancestors().skip(1);
+    above
+        .find(|group| has(group, "cgroup.subtree_control"))
+        .map(Path::to_owned)
+}
+
 impl Cgroups {
     /// Makes the cgroups `name` for `limits`; none without limits.
     ///
@@ -87,22 +123,9 @@ impl Cgroups {
             let (directory, values) = match v1 {
                 Some(parent) => (cgroups.make(parent.join(name))?, setting.v1),
                 None => {
-                    let parent = find(&|membership| membership.controllers.is_empty())
+                    let own = find(&|membership| membership.controllers.is_empty())
                         .ok_or(ContainerError::NoController { controller })?;
-                    let control = parent.join("cgroup.subtree_control");
-                    let enabled = fs::read_to_string(&control).unwrap_or_default();
-                    if !enabled
-                        .split_ascii_whitespace()
-                        .any(|name| name == controller)
-                    {
-                        fs::write(&control, format!("+{controller}")).map_err(|source| {
-                            ContainerError::Controller {
-                                controller,
-                                path: control,
-                                source,
-                            }
-                        })?;
-                    }
+                    let parent = v2_parent(&own, controller)?;
                     (cgroups.make(parent.join(name))?, vec![setting.v2])
                 }
             };
@@ -160,5 +183,43 @@ impl Drop for Cgroups {
                 let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(5_u8));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_v2_group_with_processes_is_passed_over() {
+        let top = tempfile::tempdir().unwrap();
+        let own = top.path().join("slice/scope");
+        fs::create_dir_all(&own).unwrap();
+        let set = |group: &Path, file: &str, text: &str| fs::write(group.join(file), text).unwrap();
+        set(&own, "cgroup.controllers", "cpu memory");
+        set(&own, "cgroup.subtree_control", "");
+        // As in the root group: it can be switched on.
+        assert_eq!(v2_parent(&own, "memory").unwrap(), own);
+        assert_eq!(
+            fs::read_to_string(own.join("cgroup.subtree_control")).unwrap(),
+            "+memory"
+        );
+        // It cannot, but a group above has it on.
+        fs::remove_file(own.join("cgroup.subtree_control")).unwrap();
+        fs::create_dir(own.join("cgroup.subtree_control")).unwrap();
+        assert!(matches!(
+            v2_parent(&own, "memory"),
+            Err(ContainerError::Controller { .. })
+        ));
+        set(
+            &top.path().join("slice"),
+            "cgroup.subtree_control",
+            "cpu memory",
+        );
+        assert_eq!(v2_parent(&own, "memory").unwrap(), top.path().join("slice"));
+        assert!(matches!(
+            v2_parent(&own, "pids"),
+            Err(ContainerError::NoController { .. })
+        ));
     }
 }

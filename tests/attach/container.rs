@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{CNTR, Rootfs, Target, cntr, contains, finish, same, skip, text, unique};
+use crate::fake::{
+    CNTR, Rootfs, Target, cntr, contains, finish, limits_work, same, skip, text, unique,
+};
 
 pub const CASES: &[Case] = crate::cases! {
     exit_codes_are_dockers;
@@ -187,6 +189,9 @@ fn an_empty_directory_stays_empty() -> Result<(), Failed> {
 }
 
 fn nothing_is_left_of_a_container_whose_cntr_is_killed() -> Result<(), Failed> {
+    if !limits_work()? {
+        return skip("there is no pids controller");
+    }
     let root = Rootfs::new();
     root.remove("sys");
     let mut child = Command::new(CNTR)

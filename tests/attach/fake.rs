@@ -128,6 +128,13 @@ impl Drop for Rootfs {
     }
 }
 
+/// Whether containers can have limits here.
+pub fn limits_work() -> Result<bool, Failed> {
+    let root = Rootfs::new();
+    let output = cntr(&["run", "--pids", "8", root.path(), "--", "true"])?;
+    Ok(output.status.success() || !text(&output.stderr).contains("hierarchy of this machine"))
+}
+
 /// A process to attach to; killed when dropped.
 pub struct Target {
     pub pid: i32,
