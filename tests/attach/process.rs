@@ -63,6 +63,19 @@ fn exit_codes_pass() -> Result<(), Failed> {
     let plain = target.attach(&[], &["/etc/passwd"])?;
     same("not executable", plain.status.code(), Some(126))?;
     same("one line", text(&plain.stderr).lines().count(), 1)?;
+    // For an ordinary user of the container, with a directory in the path that only root may search.
+    let hidden = tempfile::tempdir()?;
+    let path = format!("PATH={}:/usr/bin:/bin", hidden.path().display());
+    let user = Target::sleeping(&root, &["--user", "1000"])?;
+    let missing = user.attach(&["--env", &path], &["no-such-command"])?;
+    same("not found by a user", missing.status.code(), Some(127))?;
+    let plain = user.attach(&[], &["/etc/passwd"])?;
+    same("not executable", plain.status.code(), Some(126))?;
+    same(
+        "no advice that does not help",
+        text(&plain.stderr).contains("as root"),
+        false,
+    )?;
     let failed = target.attach(&["--workdir", "/no/such/directory"], &["true"])?;
     same("cntr failed", failed.status.code(), Some(125))?;
     contains(&text(&failed.stderr), "/no/such/directory")
