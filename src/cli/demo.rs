@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,13 @@ use nix::unistd::Pid;
 use super::Global;
 use crate::attach::supervise::Signals;
 use crate::sys::process::pidfd_open;
+
+/// Prints a line. A reader that went away does not end the demo: the container has to be removed.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 /// See it work: an empty container, and your tools in it
 #[derive(clap::Args, Debug)]
@@ -157,25 +164,25 @@ fn quoted(argument: &str) -> String {
 
 fn announce(arguments: &[&str]) {
     let words: Vec<String> = arguments.iter().copied().map(quoted).collect();
-    println!("\n$ cntr {}", words.join(" "));
+    say!("\n$ cntr {}", words.join(" "));
 }
 
 impl Demo {
     fn show(&mut self, args: &DemoArgs) -> Result<(), Stop> {
         let pid = self.start()?;
         let pid = pid.as_str();
-        println!("\nIt has no program in it, so its own root is of little use:");
+        say!("\nIt has no program in it, so its own root is of little use:");
         self.step(&["exec", pid, "--", "/bin/sh"], 127)?;
 
         let before = self.state()?;
-        println!(
+        say!(
             "\nBut your tools work there. The host name, the processes and the users are the container's:"
         );
         self.step(&["attach", pid, "--", "hostname"], 0)?;
         self.step(&["attach", pid, "--", "ps", "-e", "-o", "pid,comm"], 0)?;
         self.step(&["attach", pid, "--", "id"], 0)?;
         self.step(&["attach", pid, "--", "grep", "internal", "/etc/hosts"], 0)?;
-        println!(
+        say!(
             "\n/ is the host's, served by the FUSE engine; the container's files are at /var/lib/cntr:"
         );
         self.step(
@@ -191,7 +198,7 @@ impl Demo {
             0,
         )?;
         if let Some((tool, arguments)) = big_tool() {
-            println!("\n{tool} of the host, about a file of the container:");
+            say!("\n{tool} of the host, about a file of the container:");
             self.step(&[&["attach", pid, "--"], arguments].concat(), 0)?;
         }
         self.statistics(pid)?;
@@ -202,12 +209,12 @@ impl Demo {
                 difference(&before, &after)
             )));
         }
-        println!(
+        say!(
             "\nNothing of that has changed the container: its {} files and mounts are as before.",
             before.len()
         );
 
-        println!("\nWhat a session writes below /var/lib/cntr, the container has:");
+        say!("\nWhat a session writes below /var/lib/cntr, the container has:");
         self.step(
             &[
                 "attach",
@@ -222,10 +229,10 @@ impl Demo {
         let config = self.container.directory.join("srv/app.conf");
         let text =
             fs::read_to_string(&config).context("cannot read the container's srv/app.conf")?;
-        print!("$ cat {}\n{text}", config.display());
+        say!("$ cat {}\n{}", config.display(), text.trim_end());
 
         if !args.no_shell && std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-            println!("\nNow it is yours; `exit` ends the demo and removes the container.");
+            say!("\nNow it is yours; `exit` ends the demo and removes the container.");
             announce(&["attach", pid]);
             let mut command = cntr(&["attach", pid]);
             command
@@ -233,12 +240,12 @@ impl Demo {
                 .status()
                 .context("cannot run cntr attach")?;
         }
-        println!("\nThe container is removed. To attach to one of yours: cntr attach PID");
+        say!("\nThe container is removed. To attach to one of yours: cntr attach PID");
         Ok(())
     }
 
     fn start(&mut self) -> Result<String, Stop> {
-        println!("A container: its own namespaces, its own root, and no program in it.");
+        say!("A container: its own namespaces, its own root, and no program in it.");
         let root = self.container.directory.display().to_string();
         let plain = [
             "run",
@@ -269,7 +276,7 @@ impl Demo {
             }
         }
         let pid = pid.context("cannot start the demo's container")?;
-        println!("{pid}");
+        say!("{pid}");
         self.container.pid = Some(Pid::from_raw(pid));
         self.interrupted()?;
         Ok(pid.to_string())
@@ -298,7 +305,7 @@ impl Demo {
 
     /// Reads a lot in a session, and shows what its server did for that before it ends.
     fn statistics(&self, pid: &str) -> Result<(), Stop> {
-        println!("\nThe engine at work:");
+        say!("\nThe engine at work:");
         let work =
             "ls -lR /etc /usr/bin | wc -l; cat /usr/bin/[a-d]* > /dev/null; echo done; read wait";
         let arguments = ["attach", pid, "--", "sh", "-c", work];
@@ -318,7 +325,7 @@ impl Demo {
                 drop(session.stdin.take());
                 continue;
             }
-            println!("{line}");
+            say!("{line}");
         }
         session.wait().context("cannot wait for the session")?;
         self.interrupted()

@@ -121,11 +121,10 @@ fn kernel() -> Check {
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let found = format!("Linux {release}");
     match version {
-        (0..=5, 0..=3) | (0..=4, _) => {
-            Check::new("kernel", Verdict::Missing, found).remedy("Linux 5.4 or newer is needed (mount API, FUSE 7.31)")
-        }
+        (0..=5, 0..=3) | (0..=4, _) => Check::new("kernel", Verdict::Missing, found)
+            .remedy("Linux 5.4 or newer is needed (mount API, FUSE 7.31)"),
         (5, 4..=11) => Check::new("kernel", Verdict::Note, found)
-            .remedy("before 5.12 mounts cannot be made private without mount(2); 6.6 or newer is better tested"),
+            .remedy("`cntr mount` works; sessions need Linux 5.12 (mount_setattr)"),
         _ => Check::new("kernel", Verdict::Ok, found),
     }
 }

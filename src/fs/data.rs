@@ -118,6 +118,13 @@ impl PassthroughFs {
         let requested = OFlag::from_bits_retain(flags as i32);
         let flags = match inode.mount.nature {
             Nature::Pseudo => OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES,
+            // Through the page cache a write across a page may become two requests, and what a host process appends
+            // could come between them.
+            _ if requested.contains(OFlag::O_APPEND)
+                && self.maps_direct.load(Ordering::Relaxed) =>
+            {
+                OpenFlags::DIRECT_IO
+            }
             _ if self.is_unchanged(inode, stat) => OpenFlags::KEEP_CACHE,
             _ => OpenFlags::empty(),
         };

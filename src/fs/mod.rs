@@ -53,6 +53,7 @@ mod xattr;
 
 use std::ffi::{CStr, OsStr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
 use fuse_proto::flags::InitFlags;
@@ -67,8 +68,8 @@ pub use policy::{
 
 use crate::engine::{
     Attributes, Context, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
-    LockRequest, NodeId, Notifier, Opened, Payload, ReadRequest, Result, SetAttr, Statx,
-    WriteRequest,
+    LockRequest, Negotiated, NodeId, Notifier, Opened, Payload, ReadRequest, Result, SetAttr,
+    Statx, WriteRequest,
 };
 use crate::sys::stat;
 use descriptors::Descriptors;
@@ -99,6 +100,8 @@ pub struct PassthroughFs {
     access: Access,
     access_times: AccessTimes,
     cache: CachePolicy,
+    /// Files that are opened for direct I/O can be mapped all the same.
+    maps_direct: AtomicBool,
     /// Whose file capability was removed last, by which process: a SETATTR may follow that belongs to it.
     capability_removed: Mutex<Option<(NodeId, u32)>>,
 }
@@ -187,6 +190,7 @@ impl PassthroughFs {
                 Export::Remember(inodes) => inodes,
             }),
             capability_removed: Mutex::default(),
+            maps_direct: AtomicBool::new(false),
             id_map,
             access,
             access_times: if access == Access::ReadOnly {
@@ -241,6 +245,11 @@ impl FileSystem for PassthroughFs {
 
     fn enter_thread(&self) -> Result<()> {
         creds::enter_thread()
+    }
+
+    fn init(&self, negotiated: &Negotiated) {
+        let maps_direct = negotiated.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP);
+        self.maps_direct.store(maps_direct, Ordering::Relaxed);
     }
 
     fn tend(&self, notifier: &Notifier) {
