@@ -39,7 +39,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             workers: None,
-            max_write: 256 << 10,
+            max_write: 1 << 20,
             max_background: 256,
             handshake: Duration::from_secs(5),
         }
