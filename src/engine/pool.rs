@@ -220,7 +220,9 @@ impl Pool {
         roster.spare += 1;
         let deadline = Instant::now() + SPARE_REST;
         loop {
-            let timed_out = self.needed.wait_until(&mut roster, deadline).timed_out();
+            // Looked at with the roster locked, as `finish` notifies: it cannot be missed.
+            let timed_out =
+                self.is_over() || self.needed.wait_until(&mut roster, deadline).timed_out();
             // Who calls a spare thread counts it as active for it.
             if roster.called > 0 {
                 roster.called -= 1;
