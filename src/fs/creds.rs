@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
 use crate::engine::{Creation, Errno, Result};
-use crate::sys::creds::{self, Capability};
+use crate::sys::{capability, creds};
 
 /// Supplementary groups a request brings at most; further ones are left out.
 const GROUPS: usize = 32;
@@ -78,9 +78,9 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
     umask(Mode::empty());
     let sticky = creds::keep_capabilities().is_ok();
     // Refused only where there is nothing to give up.
-    let _ = creds::set_effective(Capability::SYS_RESOURCE, false);
+    let _ = capability::set_effective(capability::SYS_RESOURCE, false);
     let _ = creds::set_groups(&[]);
-    let _ = creds::set_effective(Capability::FSETID, true);
+    let _ = capability::set_effective(capability::FSETID, true);
     // The thread may have been started by one that acted as somebody; the effective ids are always the server's.
     let (uid, gid) = (
         nix::unistd::geteuid().as_raw(),

@@ -6,10 +6,14 @@ use std::io;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapSet(pub u64);
 
+/// `CAP_FSETID`: keep set-user-id and set-group-id when a file is changed.
+pub const FSETID: u32 = 4;
 /// `CAP_SYS_CHROOT`.
 pub const SYS_CHROOT: u32 = 18;
 /// `CAP_SYS_ADMIN`.
 pub const SYS_ADMIN: u32 = 21;
+/// `CAP_SYS_RESOURCE`: go beyond quotas and reserved blocks.
+pub const SYS_RESOURCE: u32 = 24;
 /// Capability numbers end here: the sets have 64 bits.
 const LIMIT: u32 = 64;
 
@@ -89,6 +93,24 @@ pub fn get() -> io::Result<ThreadCaps> {
         permitted: join(data[0].permitted, data[1].permitted),
         inheritable: join(data[0].inheritable, data[1].inheritable),
     })
+}
+
+/// Puts capability `number` in force for the calling thread, as far as it is permitted, or takes it out of force.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn set_effective(number: u32, on: bool) -> io::Result<()> {
+    let caps = get()?;
+    let bit = 1 << number;
+    let effective = if on {
+        CapSet(caps.effective.0 | bit & caps.permitted.0)
+    } else {
+        CapSet(caps.effective.0 & !bit)
+    };
+    if effective == caps.effective {
+        return Ok(());
+    }
+    set(ThreadCaps { effective, ..caps })
 }
 
 /// Sets the calling thread's sets.
