@@ -1,0 +1,7 @@
+//! The `perf` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    perf::cli::main()
+}

@@ -1,0 +1,1 @@
+//! Refuses or warns before anything is measured, and captures the environment.

@@ -1,0 +1,1 @@
+//! Shows results: as tables, Markdown, one page of HTML, and as the difference of two runs.

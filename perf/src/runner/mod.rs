@@ -1,0 +1,1 @@
+//! Plans a run, measures round by round, saves what it has.

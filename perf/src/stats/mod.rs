@@ -1,0 +1,1 @@
+//! Medians, intervals and significance of few samples.
