@@ -70,11 +70,16 @@ enum Command {
 /// Runs the command the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    main_with(&std::env::args_os().collect::<Vec<_>>())
+}
+
+/// Runs a command line, the name of the program first: for programs that have cntr built in.
+#[must_use]
+pub fn main_with(arguments: &[OsString]) -> ExitCode {
     if arguments.first().is_some_and(is_mount_helper) {
-        return finish(mount_helper::main(&arguments));
+        return finish(mount_helper::main(arguments));
     }
-    let cli = match Cli::try_parse_from(&arguments) {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -151,6 +151,9 @@ pub struct Check {
     pub verdict: Verdict,
     /// What was seen.
     pub detail: String,
+    /// Whether a target that violates it is not measured at all.
+    #[serde(default)]
+    pub essential: bool,
 }
 
 /// Outcome of a check.
@@ -238,6 +241,8 @@ pub struct Row {
     pub failures: Vec<Failure>,
     /// Why it was not tried, if it was not: a tool is missing, the workload does not apply to the kind of target.
     pub skipped: Option<String>,
+    /// Whether the workload can be measured on this kind of target at all.
+    pub applies: bool,
 }
 
 /// One measurement.
