@@ -152,3 +152,93 @@ pub fn ioctl(file: BorrowedFd<'_>, command: u32, argument: &mut [u64]) -> io::Re
         Ok(result)
     }
 }
+
+/// What of a file is in the page cache, in pages; `struct cachestat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CacheState {
+    /// Cached.
+    pub cached: u64,
+    /// Cached and not yet on their way to the disk.
+    pub dirty: u64,
+    /// On their way to the disk.
+    pub writeback: u64,
+    /// Evicted.
+    pub evicted: u64,
+    /// Evicted so recently that reading them again would count as memory pressure.
+    pub recently_evicted: u64,
+}
+
+/// Tells how much of `file` is in the page cache and how much of that is not on the disk yet. The caller must own the
+/// file or be able to write to it.
+///
+/// # Errors
+/// `ENOSYS` before Linux 6.5; those of cachestat(2).
+pub fn cache_state(file: BorrowedFd<'_>) -> io::Result<CacheState> {
+    const SYS_CACHESTAT: libc::c_long = 451;
+    // `struct cachestat_range`: offset and length, of which 0 means up to the end.
+    let range = [0_u64; 2];
+    let mut state = CacheState::default();
+    // SAFETY: `range` is laid out as the kernel's range of two 64-bit numbers and `state` as its five; both outlive the
+    // call.
+    let result = unsafe {
+        libc::syscall(
+            SYS_CACHESTAT,
+            file.as_raw_fd(),
+            range.as_ptr(),
+            &raw mut state,
+            0,
+        )
+    };
+    unit(result as libc::c_int)?;
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    #[test]
+    fn what_is_written_is_dirty_until_it_is_synced() {
+        // Beside the program: the temporary directory may be a tmpfs, which has nothing to write back to.
+        let program = std::env::current_exe().expect("a program");
+        let directory = program.parent().expect("a directory");
+        let mut file = tempfile::tempfile_in(directory).expect("a file");
+        file.write_all(&[7; 1 << 20]).expect("a mebibyte");
+        let before = match cache_state(file.as_fd()) {
+            Ok(state) => state,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                eprintln!("skipped: cachestat(2) needs Linux 6.5");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        file.sync_all().expect("synced");
+        let after = cache_state(file.as_fd()).expect("as before");
+        assert_eq!((after.dirty, after.writeback), (0, 0), "{after:?}");
+        let kind = nix::sys::statfs::fstatfs(&file).expect("a file system");
+        if kind.filesystem_type() == nix::sys::statfs::EXT4_SUPER_MAGIC {
+            let pages = (1 << 20) / 4096;
+            assert_eq!(before.cached, pages, "{before:?}");
+            assert_eq!(before.dirty + before.writeback, pages, "{before:?}");
+        } else {
+            eprintln!("only half tested: not every file system has its pages here, ext4 does");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_read_is_refused() {
+        let directory = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open("/")
+            .expect("a directory");
+        let error = cache_state(directory.as_fd()).expect_err("not open");
+        assert!(
+            matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOSYS)),
+            "{error}"
+        );
+    }
+}
