@@ -32,7 +32,8 @@ struct Server {
 }
 
 impl Window {
-    pub(super) fn begin(servers: &[Pid]) -> Window {
+    /// Opens a window over the machine and these servers.
+    pub fn begin(servers: &[Pid]) -> Window {
         Window {
             servers: servers.to_vec(),
             server: read_servers(servers),

@@ -4,6 +4,12 @@
 //! state, beside the target, then the target is brought up over it, the caches are brought into the state that the
 //! workload asks for, and [`Workload::measure`] does the work through the target.
 
+pub mod generator;
+pub mod limit;
+pub mod metadata;
+pub mod scaling;
+pub mod transfer;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
