@@ -4,11 +4,20 @@
 //! state, beside the target, then the target is brought up over it, the caches are brought into the state that the
 //! workload asks for, and [`Workload::measure`] does the work through the target.
 
-pub mod generator;
-pub mod limit;
-pub mod metadata;
-pub mod scaling;
-pub mod transfer;
+pub mod compilebench;
+pub mod dbench;
+pub mod enter;
+pub mod fio;
+pub mod fs_mark;
+pub mod gzip;
+pub mod initial;
+pub mod pgbench;
+pub mod postmark;
+pub mod source;
+pub mod sqlite;
+pub mod timed;
+pub mod tree;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
