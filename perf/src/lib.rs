@@ -13,7 +13,7 @@
 //! | [`stats`] | medians, intervals, significance |
 //! | [`result`] | the file that a run leaves behind |
 //!
-//! Arrows go one way: `cli -> runner -> preflight, workload, target -> job -> result` and `cli -> report -> stats -> result`.
+//! Arrows go one way: `cli -> runner -> workload, preflight -> target -> job -> result` and `cli -> report -> stats -> result`.
 //! `load` is a program of its own inside this one: workloads start it by command line, so that it can run in a session.
 #![forbid(unsafe_code)]
 

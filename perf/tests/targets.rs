@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,8 +37,8 @@ fn skip<T>(reason: impl Into<String>) -> Result<T> {
 
 /// A backing directory and an arena.
 struct Stage {
-    directory: TempDir,
     arena: Option<Arena>,
+    directory: TempDir,
 }
 
 impl Stage {
@@ -157,12 +157,27 @@ fn place(up: &Up) -> Place {
     up.place(size, Control::none().with_deadline(Duration::from_secs(30)))
 }
 
-fn connections_gone(connections: &[u32]) -> Result<()> {
-    for connection in connections {
-        let path = format!("/sys/fs/fuse/connections/{connection}");
-        ensure!(!Path::new(&path).exists(), "{path} still exists");
+/// Connections with their inodes: a number is used again as soon as it is free.
+struct Connections(Vec<(PathBuf, u64)>);
+
+impl Connections {
+    fn of(place: &Place) -> Result<Connections> {
+        let directory = Path::new("/sys/fs/fuse/connections");
+        let all = place.connections.iter().map(|number| {
+            let path = directory.join(number.to_string());
+            let inode = fs::metadata(&path)?.ino();
+            Ok((path, inode))
+        });
+        Ok(Connections(all.collect::<Result<_>>()?))
     }
-    Ok(())
+
+    fn gone(&self) -> Result<()> {
+        for (path, inode) in &self.0 {
+            let exists = fs::metadata(path).is_ok_and(|metadata| metadata.ino() == *inode);
+            ensure!(!exists, "{} still exists", path.display());
+        }
+        Ok(())
+    }
 }
 
 fn find<'a>(checks: &'a [Check], claim: &str) -> Result<&'a Check> {
@@ -199,6 +214,7 @@ fn mounts(name: &str) -> Result<()> {
     let stage = Stage::new()?;
     let mut up = stage.up(&target, 1)?;
     let place = place(&up);
+    let connections = Connections::of(&place)?;
     let fuse = target.kind() == TargetKind::Mount;
     ensure!(place.connections.len() == usize::from(fuse), "{place:?}");
     ensure!(place.servers.is_empty() != fuse, "{place:?}");
@@ -241,7 +257,7 @@ fn mounts(name: &str) -> Result<()> {
     place.command("true").run().context("a job")?;
     ensure!(up.died().is_none(), "{:?}", up.died());
     up.down()?;
-    connections_gone(&place.connections)?;
+    connections.gone()?;
     stage.nothing_left()?;
     stage.end()
 }
@@ -251,6 +267,7 @@ fn several_instances() -> Result<()> {
     let stage = Stage::new()?;
     let up = stage.up(&target, 3)?;
     let place = place(&up);
+    let connections = Connections::of(&place)?;
     ensure!(
         place.others.len() == 2 && place.servers.len() == 3,
         "{place:?}"
@@ -259,7 +276,7 @@ fn several_instances() -> Result<()> {
     ensure!(fs::read_to_string(place.dir.join("file"))? == "text");
     fs::remove_file(stage.host().join("file"))?;
     up.down()?;
-    connections_gone(&place.connections)?;
+    connections.gone()?;
     stage.end()
 }
 
@@ -267,9 +284,9 @@ fn dropped() -> Result<()> {
     let target = target("cntr")?;
     let stage = Stage::new()?;
     let up = stage.up(&target, 2)?;
-    let connections = place(&up).connections;
+    let connections = Connections::of(&place(&up))?;
     drop(up);
-    connections_gone(&connections)?;
+    connections.gone()?;
     stage.nothing_left()?;
     stage.end()
 }
@@ -283,12 +300,13 @@ fn goes_into_the_background() -> Result<()> {
     available(&self::target("cntr")?)?;
     let mut up = stage.up(&target, 1)?;
     let place = place(&up);
+    let connections = Connections::of(&place)?;
     ensure!(place.servers.len() == 1, "{place:?}");
-    let name = fs::read_to_string(format!("/proc/{}/comm", place.servers[0]))?;
-    ensure!(name.trim() == "cntr", "{name}");
+    let name = fs::read_to_string(format!("/proc/{}/cmdline", place.servers[0]))?;
+    ensure!(name.contains("mount\0--tell"), "{name}");
     ensure!(up.died().is_none(), "{:?}", up.died());
     up.down()?;
-    connections_gone(&place.connections)?;
+    connections.gone()?;
     stage.end()
 }
 
@@ -328,24 +346,22 @@ fn never_mounts() -> Result<()> {
 }
 
 /// Mounts, but nobody answers.
-fn mounts_and_sleeps() -> Result<()> {
+fn never_answers() -> Result<()> {
     let stage = Stage::new()?;
-    available(&self::target("cntr")?)?;
-    // The shell waits for a server that stops itself as soon as it has mounted.
-    let target = stage.script(
-        r#"mkdir -p "$2"; "$3" mount "$1" "$2" & while ! grep -q " $2 " /proc/self/mountinfo; do :; done; kill -STOP $!; sleep 1000; true"#,
-        "",
-    )?;
-    let control = Control::none().with_deadline(Duration::from_secs(2));
-    let error = match target.up(stage.arena(), &stage.host(), 1, &control) {
-        // It was stopped after it had answered.
-        Ok(up) => up.down().err().context("a stopped server ended")?,
-        Err(error) => error,
-    };
-    ensure!(
-        matches!(error, TargetError::Mute { .. } | TargetError::Left { .. }),
-        "{error:?}"
+    let options = "fd=3,rootmode=40000,user_id=0,group_id=0";
+    let script = format!(
+        r#"exec 3<>/dev/fuse; mount -i -t fuse -o {options} none "$2"; echo lost >&2; sleep 1000; true"#
     );
+    let target = stage.script(&script, "")?;
+    let control = Control::none().with_deadline(Duration::from_secs(2));
+    let begun = Instant::now();
+    let error = target
+        .up(stage.arena(), &stage.host(), 1, &control)
+        .err()
+        .context("it came up")?;
+    ensure!(matches!(error, TargetError::Mute { .. }), "{error:?}");
+    ensure!(error.to_string().contains("lost"), "{error}");
+    ensure!(begun.elapsed() < Duration::from_secs(60));
     stage.nothing_left()?;
     stage.end()
 }
@@ -355,6 +371,7 @@ fn dies_meanwhile() -> Result<()> {
     let stage = Stage::new()?;
     let mut up = stage.up(&target, 1)?;
     let place = place(&up);
+    let connections = Connections::of(&place)?;
     kill(place.servers[0], Signal::SIGKILL)?;
     while up.died().is_none() {
         std::thread::yield_now();
@@ -362,7 +379,7 @@ fn dies_meanwhile() -> Result<()> {
     let error = up.down().err().context("nobody noticed")?;
     let text = error.to_string();
     ensure!(text.contains("had ended by itself"), "{text}");
-    connections_gone(&place.connections)?;
+    connections.gone()?;
     stage.nothing_left()?;
     stage.end()
 }
@@ -372,12 +389,13 @@ fn stops_answering() -> Result<()> {
     let stage = Stage::new()?;
     let up = stage.up(&target, 1)?;
     let place = place(&up);
+    let connections = Connections::of(&place)?;
     kill(place.servers[0], Signal::SIGSTOP)?;
     let begun = Instant::now();
     let error = up.down().err().context("nobody noticed")?;
     ensure!(error.to_string().contains("was killed"), "{error}");
     ensure!(begun.elapsed() < Duration::from_secs(60));
-    connections_gone(&place.connections)?;
+    connections.gone()?;
     stage.nothing_left()?;
     stage.end()
 }
@@ -445,9 +463,11 @@ fn another_directory() -> Result<()> {
     available(&self::target("cntr")?)?;
     let mut up = stage.up(&target, 1)?;
     let checks = verify(&target, &mut up, &stage.host());
-    for claim in ["shows what the host", "changes the directory", "fsync"] {
-        expect(&checks, claim, Verdict::Violated)?;
-    }
+    expect(&checks, "changes the directory", Verdict::Violated)?;
+    ensure!(
+        fs::read_dir(&other)?.count() == 0,
+        "the check has left something"
+    );
     up.down()?;
     stage.end()
 }
@@ -513,7 +533,17 @@ fn session(name: &str) -> Result<()> {
         cntr if cntr.unavailable().is_none() => Some(stage.up(&cntr, 1)?),
         _ => None,
     };
-    let mut up = stage.up(&target, 1)?;
+    let mut up = match stage.up(&target, 1) {
+        // An old version insists on more than is allowed here.
+        Err(error)
+            if error
+                .to_string()
+                .contains("Cannot raise file descriptor limit") =>
+        {
+            return skip(error.to_string());
+        }
+        other => other?,
+    };
     if let Some(fuse) = fuse {
         fuse.down().context("the container has kept a mount")?;
     }
@@ -626,7 +656,7 @@ fn main() -> ExitCode {
         ("goes_into_the_background", goes_into_the_background),
         ("fails_at_start", fails_at_start),
         ("never_mounts", never_mounts),
-        ("mounts_and_sleeps", mounts_and_sleeps),
+        ("never_answers", never_answers),
         ("dies_meanwhile", dies_meanwhile),
         ("stops_answering", stops_answering),
         ("in_use", in_use),

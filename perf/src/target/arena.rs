@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use tempfile::TempDir;
 
+use super::connection::{CONNECTIONS, Connection};
 use super::container::Container;
 use super::error::TargetError;
-use super::watchdog::CONNECTIONS;
 use super::{mount, mountinfo};
 use crate::job::Control;
 
@@ -140,7 +140,10 @@ impl Arena {
                 .filter(|entry| entry.point.starts_with(scratch.path()));
             for entry in left.collect::<Vec<_>>().into_iter().rev() {
                 complaints.push(format!("{} was still mounted", entry.point.display()));
-                complaints.extend(mount::unmount(&entry.point, entry.connection()));
+                complaints.extend(mount::unmount(
+                    &entry.point,
+                    entry.connection().map(Connection::new),
+                ));
             }
             complaints.extend(remove(scratch));
         }

@@ -68,7 +68,7 @@ impl Container {
         } else {
             Container::by_unshare(control)?
         };
-        container.forget_mounts(scratch, control)?;
+        container.forget_mounts(backing, scratch, control)?;
         Ok(container)
     }
 
@@ -166,21 +166,31 @@ impl Container {
         }
     }
 
-    /// Detaches copies of mounts below `scratch`: a container keeps what was mounted when it was made.
-    fn forget_mounts(&self, scratch: &Path, control: &Control) -> Result<(), TargetError> {
+    /// Detaches copies of FUSE mounts, and of all mounts below `scratch`: a container keeps what was mounted when it was
+    /// made, and their servers would wait for it.
+    fn forget_mounts(
+        &self,
+        backing: &Path,
+        scratch: &Path,
+        control: &Control,
+    ) -> Result<(), TargetError> {
         let control = control.with_deadline(WORK);
+        // With its process ids: umount(8) looks into /proc, which is the container's.
         let copies = mountinfo::of(self.pid)
             .into_iter()
-            .filter(|entry| entry.point.starts_with(scratch));
+            .filter(|entry| entry.fuse() || entry.point.starts_with(scratch))
+            .filter(|entry| !backing.starts_with(&entry.point));
         for entry in copies {
             Command::on_host("nsenter", &control)
                 .args([
                     "--target",
                     &self.pid.to_string(),
                     "--mount",
+                    "--pid",
                     "--",
                     "umount",
                     "--lazy",
+                    "--no-canonicalize",
                 ])
                 .arg(&entry.point)
                 .run()

@@ -13,6 +13,7 @@
 
 pub mod arena;
 pub mod catalogue;
+mod connection;
 pub mod container;
 mod durability;
 pub mod error;
@@ -24,7 +25,6 @@ mod session;
 pub mod spec;
 pub mod up;
 pub mod verify;
-mod watchdog;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

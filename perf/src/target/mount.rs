@@ -11,9 +11,9 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::Pid;
 
 use super::arena::Arena;
+use super::connection::{Connection, within};
 use super::error::TargetError;
 use super::server::Server;
-use super::watchdog::{CONNECTIONS, within};
 use super::{Target, mountinfo};
 use crate::job::Control;
 use crate::result::TargetKind;
@@ -35,8 +35,7 @@ pub struct Mounted {
     /// Directories that the server uses besides.
     scratch: Vec<PathBuf>,
     server: Option<Server>,
-    /// Number of the FUSE connection.
-    connection: Option<u32>,
+    connection: Option<Connection>,
     closed: bool,
 }
 
@@ -131,7 +130,7 @@ impl Mounted {
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        self.connection = entry.connection();
+        self.connection = entry.connection().map(Connection::new);
         let time = end.saturating_duration_since(Instant::now());
         self.guarded(time, || fs::metadata(&self.point))
             .map_err(|error| TargetError::Mute {
@@ -146,7 +145,7 @@ impl Mounted {
 
     /// Does something that may need the server to answer.
     pub fn guarded<T>(&self, time: Duration, work: impl FnOnce() -> T) -> T {
-        within(self.connection.as_slice(), time, work)
+        within(self.connection, time, work)
     }
 
     /// Where it is mounted.
@@ -154,8 +153,8 @@ impl Mounted {
         &self.point
     }
 
-    /// Number of its FUSE connection.
-    pub fn connection(&self) -> Option<u32> {
+    /// Its FUSE connection.
+    pub fn connection(&self) -> Option<Connection> {
         self.connection
     }
 
@@ -189,21 +188,21 @@ impl Mounted {
         let mounted = mountinfo::at(&self.point).is_some();
         complaints.extend(unmount(&self.point, self.connection));
         if let Some(server) = self.server.take() {
-            let connections = self.connection.as_slice();
             // One that never mounted has no reason to end by itself.
             complaints.extend(if mounted {
-                server.end(&target, connections)
+                server.end(&target, self.connection)
             } else {
-                server.kill(&target, connections)
+                server.kill(&target, self.connection)
             });
             // It may have mounted meanwhile.
             complaints.extend(unmount(&self.point, self.connection));
         }
         if let Some(connection) = self.connection
-            && !gone(connection)
+            && !connection.gone()
         {
             complaints.push(format!(
-                "FUSE connection {connection} of {target} still exists: somebody uses it, or another mount namespace has a copy of the mount"
+                "FUSE connection {} of {target} still exists: somebody uses it, or another mount namespace has a copy of the mount",
+                connection.number()
             ));
         }
         for path in self.scratch.drain(..) {
@@ -229,11 +228,11 @@ fn remove(path: &Path, result: std::io::Result<()>) -> Option<String> {
 }
 
 /// Unmounts all that is mounted at `point`; returns what should not have been necessary.
-pub fn unmount(point: &Path, connection: Option<u32>) -> Vec<String> {
+pub fn unmount(point: &Path, connection: Option<Connection>) -> Vec<String> {
     let mut complaints = Vec::new();
     let end = Instant::now() + BUSY;
     while mountinfo::at(point).is_some() {
-        let result = within(connection.as_slice(), UNMOUNT, || {
+        let result = within(connection, UNMOUNT, || {
             umount2(point, MntFlags::UMOUNT_NOFOLLOW)
         });
         match result {
@@ -292,17 +291,4 @@ fn users(point: &Path) -> String {
         [] => String::new(),
         users => format!(", used by process {}", users.join(", ")),
     }
-}
-
-/// Whether a connection disappears within a moment: the kernel ends it after the last mount and the last open file.
-fn gone(connection: u32) -> bool {
-    let path = PathBuf::from(format!("{CONNECTIONS}/{connection}"));
-    let end = Instant::now() + Duration::from_secs(2);
-    while path.exists() {
-        if Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    true
 }

@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use procfs::process::all_processes;
 
+use super::connection::Connection;
 use super::error::TargetError;
-use super::watchdog;
 use crate::job::{Command, Control, Running};
 
 /// Name of the variable.
@@ -30,6 +30,8 @@ pub struct Server {
     /// What was started; has ended already if the server went into the background.
     first: Option<Running>,
     foreground: bool,
+    /// How it ended, once that is known.
+    outcome: Option<String>,
 }
 
 impl Server {
@@ -54,6 +56,7 @@ impl Server {
             mark,
             first: Some(first),
             foreground,
+            outcome: None,
         })
     }
 
@@ -77,6 +80,13 @@ impl Server {
 
     /// How it ended, if it is not there any more although it should be.
     pub fn ended(&mut self) -> Option<String> {
+        if self.outcome.is_none() {
+            self.outcome = self.look();
+        }
+        self.outcome.clone()
+    }
+
+    fn look(&mut self) -> Option<String> {
         if self.foreground {
             if !self.first.as_ref().is_some_and(Running::ended) {
                 return None;
@@ -112,7 +122,7 @@ impl Server {
     }
 
     /// Waits until its processes have ended, and sees to it that they do. Returns what should not have been necessary.
-    pub fn end(mut self, target: &str, connections: &[u32]) -> Vec<String> {
+    pub fn end(mut self, target: &str, connection: Option<Connection>) -> Vec<String> {
         if self.gone(PATIENCE) {
             return Vec::new();
         }
@@ -124,7 +134,9 @@ impl Server {
         let words = self.words();
         self.signal(Signal::SIGKILL);
         if !self.gone(PATIENCE) {
-            connections.iter().copied().for_each(watchdog::abort);
+            if let Some(connection) = connection {
+                connection.abort();
+            }
             if !self.gone(PATIENCE) {
                 let pids: Vec<String> = self.pids().iter().map(Pid::to_string).collect();
                 return vec![format!(
@@ -141,13 +153,15 @@ impl Server {
     }
 
     /// Kills it, without waiting for an orderly end.
-    pub fn kill(mut self, target: &str, connections: &[u32]) -> Vec<String> {
+    pub fn kill(mut self, target: &str, connection: Option<Connection>) -> Vec<String> {
         self.signal(Signal::SIGKILL);
-        connections.iter().copied().for_each(watchdog::abort);
+        if let Some(connection) = connection {
+            connection.abort();
+        }
         if self.gone(PATIENCE) {
             Vec::new()
         } else {
-            self.end(target, connections)
+            self.end(target, connection)
         }
     }
 

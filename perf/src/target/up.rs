@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::arena::Arena;
+use super::connection::Connection;
 use super::error::TargetError;
 use super::mount::{Mounted, START};
 use super::session::Session;
-use super::watchdog::CONNECTIONS;
 use super::{Target, mountinfo};
 use crate::job::{Command, Control, Place, Size};
 use crate::result::TargetKind;
@@ -83,7 +83,7 @@ impl Target {
 impl Up {
     /// Where jobs of that size work, until the deadline of `control`.
     pub fn place(&self, size: Size, control: Control) -> Place {
-        let connections = self.connections();
+        let connections = self.connections().map(Connection::number).collect();
         let (dir, others, enter) = match &self.way {
             Way::Session(session) => {
                 let enter = session.enter().to_vec();
@@ -171,11 +171,12 @@ impl Up {
         }
     }
 
-    fn connections(&self) -> Vec<u32> {
-        match &self.way {
-            Way::Mounts(mounts) => mounts.iter().filter_map(Mounted::connection).collect(),
-            Way::Session(_) => Vec::new(),
-        }
+    fn connections(&self) -> impl Iterator<Item = Connection> {
+        let mounts: &[Mounted] = match &self.way {
+            Way::Mounts(mounts) => mounts,
+            Way::Session(_) => &[],
+        };
+        mounts.iter().filter_map(Mounted::connection)
     }
 
     /// A place for what the target itself has to do.
@@ -202,14 +203,14 @@ impl Up {
             let engine = session.container().engine();
             self.note("container", engine);
         }
-        if let Some(connection) = self.connections().first().copied() {
+        let connection = self.connections().next();
+        if let Some(connection) = connection {
             for name in ["max_background", "congestion_threshold"] {
-                if let Ok(value) = fs::read_to_string(format!("{CONNECTIONS}/{connection}/{name}"))
-                {
+                if let Ok(value) = fs::read_to_string(connection.file(name)) {
                     self.note(name, value.trim());
                 }
             }
-            let read_ahead = format!("/sys/class/bdi/0:{connection}/read_ahead_kb");
+            let read_ahead = format!("/sys/class/bdi/0:{}/read_ahead_kb", connection.number());
             if let Ok(value) = fs::read_to_string(read_ahead) {
                 self.note("read_ahead_kb", value.trim());
             }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, statfs};
 use nix::unistd::User;
-use tempfile::TempDir;
 
 use super::up::Up;
 use super::{Target, durability, mountinfo};
@@ -24,17 +23,10 @@ const STRANGER: &str = "nobody";
 /// What was seen, with the verdict.
 pub(super) type Seen = (Verdict, String);
 
-/// Checks what a target claims, in an empty directory of its own below `host`. Whether writes are delayed becomes a
-/// parameter of `up`.
+/// Checks what a target claims, in a directory of its own below `host`, which is gone afterwards. Whether writes are
+/// delayed becomes a parameter of `up`.
 pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
-    let room = match room(host) {
-        Ok(room) => room,
-        Err(error) => {
-            let detail = format!("cannot make a directory in {}: {error}", host.display());
-            return vec![check("can be checked", Ok((Verdict::Unknown, detail)))];
-        }
-    };
-    let place = inside(up, host, room.path());
+    let place = up.workshop(TIME);
     let mut checks = vec![match target.kind() {
         TargetKind::Native => check("is a bind mount of the directory", native(&place)),
         _ => match target.spec.fuse() {
@@ -44,20 +36,42 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
     }];
     if let Some(session) = up.session() {
         let pid = session.container().pid();
-        let name = "runs in the container";
-        checks.push(check(name, in_container(&place, pid.as_raw())));
+        let inside = in_container(&place, pid.as_raw());
+        checks.push(check("runs in the container", inside));
     }
     if target.spec.ours() {
         let claim = target.spec.parameters().remove("transport");
         let found = up.parameters().get("transport").cloned();
         checks.push(check("is served by our engine", transport(claim, found)));
     }
-    let shows = |up: &Up| guarded(up, || host_to_target(&place));
-    checks.push(check("shows what the host changes", shows(up)));
-    let passes = guarded(up, || target_to_host(&place));
+    let room = place_in(&place, host, &format!(".perf-check-{}", token()));
+    if let Err(error) = guarded(up, || make_room(&room)) {
+        checks.push(check("changes the directory of the host", Err(error)));
+        return checks;
+    }
+    if room.host.is_dir() {
+        in_room(up, &room, &mut checks);
+    } else {
+        let detail = format!("what is made through it is not in {}", host.display());
+        let seen = Ok((Verdict::Violated, detail));
+        checks.push(check("changes the directory of the host", seen));
+    }
+    // Through the target first, as it may remember what is there.
+    if room.enter.is_empty() {
+        let _ = guarded(up, || fs::remove_dir_all(&room.dir));
+    }
+    let _ = fs::remove_dir_all(&room.host);
+    checks
+}
+
+/// The checks that make files.
+fn in_room(up: &mut Up, room: &Place, checks: &mut Vec<Check>) {
+    let passes = guarded(up, || target_to_host(room));
     checks.push(check("changes the directory of the host", passes));
-    checks.push(check("keeps the owner of new files", owner(&place)));
-    let durable = guarded(up, || durability::seen(&place));
+    let shows = guarded(up, || host_to_target(room));
+    checks.push(check("shows what the host changes", shows));
+    checks.push(check("keeps the owner of new files", owner(room)));
+    let durable = guarded(up, || durability::seen(room));
     let durable = durable.map(|(seen, writeback)| {
         if let Some(writeback) = writeback {
             up.note("writeback_cache", writeback.to_string());
@@ -65,7 +79,6 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
         seen
     });
     checks.push(check("fsync reaches the backing file system", durable));
-    checks
 }
 
 /// An I/O error through a target is a violation: it claims to be a file system.
@@ -85,22 +98,26 @@ fn guarded<T>(up: &Up, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// A directory where everybody may write, beside the target.
-fn room(host: &Path) -> io::Result<TempDir> {
-    let room = tempfile::Builder::new()
-        .prefix(".perf-check-")
-        .tempdir_in(host)?;
-    fs::set_permissions(room.path(), Permissions::from_mode(0o777))?;
-    Ok(room)
+/// A directory in a place.
+fn place_in(place: &Place, host: &Path, name: &str) -> Place {
+    let mut room = place.clone();
+    room.dir.push(name);
+    room.host = host.join(name);
+    room
 }
 
-/// The place of that directory.
-fn inside(up: &Up, host: &Path, room: &Path) -> Place {
-    let mut place = up.workshop(TIME);
-    let name = room.strip_prefix(host).unwrap_or(room);
-    place.dir = place.dir.join(name);
-    place.host = room.to_owned();
-    place
+/// Makes a directory through the target where everybody may write.
+fn make_room(room: &Place) -> io::Result<()> {
+    if room.enter.is_empty() {
+        fs::create_dir(&room.dir)?;
+        return fs::set_permissions(&room.dir, Permissions::from_mode(0o777));
+    }
+    let mut command = room.command("mkdir");
+    if let Some(parent) = room.dir.parent() {
+        command = command.directory(parent);
+    }
+    let command = command.arg("--mode=777").arg(&room.dir);
+    command.run().map(drop).map_err(io::Error::other)
 }
 
 fn hex(kind: FsType) -> String {
