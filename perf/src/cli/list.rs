@@ -55,7 +55,7 @@ pub fn run(arguments: &ListArgs) -> anyhow::Result<ExitCode> {
                 info
             })
             .collect(),
-        workloads: workload::all()
+        workloads: workload::all(1.0)
             .iter()
             .map(|workload| Listed {
                 info: workload.info(),

@@ -99,11 +99,14 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         arguments.catalogue.cntr.as_deref(),
     )?;
     let targets = catalogue.select(&arguments.targets)?;
-    let workloads =
-        plan::select_workloads(workload::all(), &arguments.workloads, arguments.profile)?;
     let mut size = arguments.profile.size();
     size.scale = arguments.scale.unwrap_or(size.scale);
     size.seconds = arguments.seconds.unwrap_or(size.seconds);
+    let workloads = plan::select_workloads(
+        workload::all(size.scale),
+        &arguments.workloads,
+        arguments.profile,
+    )?;
     let explanations = match &arguments.explain {
         Some(path) => report::explanations(path)?,
         None => Default::default(),
@@ -112,18 +115,18 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot use --backing {}", arguments.backing.display()))?;
     let control = Control::install().context("cannot take over signals")?;
 
-    let need = (NEED * size.scale.max(0.1)) as u64;
-    let checked = preflight::check(&backing, need);
-    let mut warnings = checked.warnings;
-    if !checked.refusals.is_empty() {
-        if !arguments.force {
-            for refusal in &checked.refusals {
-                eprintln!("perf: {refusal}");
-            }
-            bail!("nothing was measured; --force measures all the same");
-        }
-        warnings.extend(checked.refusals);
+    let scale = size.scale.max(0.1);
+    let mut checked = preflight::check(&backing, (BYTES * scale) as u64, (FILES * scale) as u64);
+    if arguments.force {
+        checked = checked.forced();
     }
+    if !checked.refusals.is_empty() {
+        for refusal in &checked.refusals {
+            eprintln!("perf: {refusal}");
+        }
+        bail!("nothing was measured; --force measures all the same");
+    }
+    let mut warnings = checked.warnings;
     if arguments.rounds < 5 {
         warnings.push(format!(
             "{} rounds are too few for intervals: five are needed",
@@ -178,7 +181,10 @@ fn complete(run: &Run) -> bool {
 }
 
 /// Bytes that a run of scale 1 may need at once.
-const NEED: f64 = 8e9;
+const BYTES: f64 = 8e9;
+
+/// Files that a run of scale 1 may need at once, for a dozen targets.
+const FILES: f64 = 1.3e7;
 
 /// The directory for the results, made if it does not exist.
 fn output(asked: Option<&Path>) -> anyhow::Result<PathBuf> {

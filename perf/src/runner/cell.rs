@@ -77,7 +77,7 @@ impl Cell<'_> {
             .prepare(&native)
             .context("cannot prepare the workload")?;
         self.flush()?;
-        let up = self
+        let mut up = self
             .target
             .up(
                 self.arena,
@@ -87,8 +87,15 @@ impl Cell<'_> {
             )
             .context("cannot bring up the target")?;
         let measured = self.on(&up);
+        let died = up.died();
         // A failure to take it down is told only if the measurement itself did not fail.
         let down = up.down().context("cannot take down the target");
+        if let Some(words) = died {
+            return Err(match measured {
+                Ok(_) => anyhow::anyhow!("the server died meanwhile: {words}"),
+                Err(error) => error.context(format!("the server died: {words}")),
+            });
+        }
         let measured = measured?;
         down?;
         anyhow::ensure!(

@@ -10,7 +10,7 @@ pub mod progress;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
@@ -24,9 +24,6 @@ use progress::Progress;
 
 /// A target whose measurements of a workload fail this often, and never succeed, is not tried again.
 const FAILURES: usize = 2;
-
-/// Time that cleaning up may take after an interrupt.
-const CLEANUP: Duration = Duration::from_secs(60);
 
 /// What a run starts from.
 pub struct Start {
@@ -68,7 +65,7 @@ pub fn run(start: Start, control: &Control) -> anyhow::Result<Run> {
         scratch.path().to_owned(),
         stage.path().to_owned(),
         control.clone(),
-    );
+    )?;
     let now = seconds();
     let mut runner = Runner {
         run: Run {
@@ -178,9 +175,9 @@ impl Runner {
         let verified = || -> anyhow::Result<(Vec<Check>, _)> {
             fs::create_dir_all(&host)
                 .with_context(|| format!("cannot make {}", host.display()))?;
-            let up = target.up(&self.arena, &host, 1, &self.control)?;
-            let checks = verify(target, &up, &host);
-            let parameters = up.parameters();
+            let mut up = target.up(&self.arena, &host, 1, &self.control)?;
+            let checks = verify(target, &mut up, &host);
+            let parameters = up.parameters().clone();
             up.down()?;
             Ok((checks, parameters))
         };
@@ -287,9 +284,4 @@ fn seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
-}
-
-/// A control for what has to be done after an interrupt, too.
-pub(crate) fn cleanup(control: &Control) -> Control {
-    control.for_cleanup(CLEANUP)
 }

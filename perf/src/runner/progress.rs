@@ -119,7 +119,7 @@ impl Progress {
             .filter(|row| row.workload == name && !row.samples.is_empty())
             .map(|row| {
                 let values: Vec<f64> = row.samples.iter().map(|sample| sample.value).collect();
-                format!("{} {}", row.target, Rounded(stats::median(&values)))
+                format!("{} {}", row.target, Rounded(stats::median(&values).unwrap_or(f64::NAN)))
             })
             .collect();
         let unit = run.workload(name).map_or("", |info| info.unit.as_str());

@@ -1,5 +1,6 @@
 //! All targets that are known.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,34 +36,34 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// What comes with this program, and what `files` add or replace. `cntr` is the program of our engine, by default
-    /// the one beside this program or in PATH.
+    /// the one that is built into this program.
     ///
     /// # Errors
     /// A file cannot be read or understood, or `cntr` is no program.
     pub fn load(files: &[PathBuf], cntr: Option<&Path>) -> Result<Catalogue, TargetError> {
         let cntr = match cntr {
-            Some(path) => Some(given(path)?),
-            None => beside().or_else(|| tool::find("cntr")),
+            Some(path) => vec![given(path)?.into()],
+            None => built_in(),
         };
         let mut catalogue = Catalogue {
             targets: Vec::new(),
         };
         for (origin, file, text) in CHECKED_IN {
             let specs = Spec::parse(text, Path::new(file))?;
-            catalogue.add(specs, origin, cntr.as_deref());
+            catalogue.add(specs, origin, &cntr);
         }
         for file in files {
             let text = fs::read_to_string(file).map_err(|source| TargetError::Read {
                 file: file.clone(),
                 source,
             })?;
-            catalogue.add(Spec::parse(&text, file)?, Origin::User, cntr.as_deref());
+            catalogue.add(Spec::parse(&text, file)?, Origin::User, &cntr);
         }
         Ok(catalogue)
     }
 
     /// Adds targets; one with a known name takes its place.
-    fn add(&mut self, specs: Vec<Spec>, origin: Origin, cntr: Option<&Path>) {
+    fn add(&mut self, specs: Vec<Spec>, origin: Origin, cntr: &[OsString]) {
         for spec in specs {
             let target = Target::new(spec, origin, cntr);
             let known = self
@@ -145,13 +146,18 @@ fn given(path: &Path) -> Result<PathBuf, TargetError> {
         })
 }
 
-/// The program that was built together with this one. Tests are one directory below it.
-fn beside() -> Option<PathBuf> {
-    let own = std::env::current_exe().ok()?;
+/// The command line of the engine that is built into this program; empty where this program is not `perf`, nor one of
+/// its tests, which are a directory below it.
+fn built_in() -> Vec<OsString> {
+    let Ok(own) = std::env::current_exe() else {
+        return Vec::new();
+    };
     own.ancestors()
         .skip(1)
         .take(2)
-        .find_map(|directory| tool::find(directory.join("cntr")))
+        .find_map(|directory| tool::find(directory.join("perf")))
+        .map(|perf| vec![perf.into(), "cntr".into()])
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub mod spec;
 pub mod up;
 pub mod verify;
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 pub use arena::Arena;
 pub use catalogue::Catalogue;
@@ -60,23 +60,23 @@ pub enum Origin {
 pub struct Target {
     spec: Spec,
     origin: Origin,
-    /// Our engine's program, if there is one.
-    cntr: Option<PathBuf>,
-    /// The target's program, if there is one.
-    program: Option<PathBuf>,
+    /// The command line of our engine; empty if there is none.
+    cntr: Vec<OsString>,
+    /// The command line of the target's program; empty if there is none.
+    program: Vec<OsString>,
 }
 
 impl Target {
-    pub(crate) fn new(spec: Spec, origin: Origin, cntr: Option<&Path>) -> Target {
+    pub(crate) fn new(spec: Spec, origin: Origin, cntr: &[OsString]) -> Target {
         let program = match spec.program.as_deref() {
-            Some("{cntr}") => cntr.map(Path::to_owned),
-            Some(name) => tool::find(name),
-            None => None,
+            Some("{cntr}") => cntr.to_vec(),
+            Some(name) => tool::find(name).into_iter().map(OsString::from).collect(),
+            None => Vec::new(),
         };
         Target {
             spec,
             origin,
-            cntr: cntr.map(Path::to_owned),
+            cntr: cntr.to_vec(),
             program,
         }
     }
@@ -106,13 +106,16 @@ impl Target {
     pub fn unavailable(&self) -> Option<String> {
         let needs_engine =
             self.spec.ours() || self.spec.uses("cntr") || self.spec.command.is_empty();
-        if self.cntr.is_none() && needs_engine && self.kind() != TargetKind::Native {
+        if self.cntr.is_empty() && needs_engine && self.kind() != TargetKind::Native {
             return Some(
                 "our engine is not built: `cargo build --release`, or --cntr PATH".to_owned(),
             );
         }
-        if let (Some(name), None) = (&self.spec.program, &self.program) {
-            return Some(format!("{name} is not installed"));
+        match &self.spec.program {
+            Some(name) if self.program.is_empty() => {
+                return Some(format!("{name} is not installed"));
+            }
+            _ => {}
         }
         let requires: Vec<&str> = self.spec.requires.iter().map(String::as_str).collect();
         tool::missing(&requires)
@@ -160,22 +163,25 @@ impl Target {
     }
 
     fn replace(&self, words: &[String], values: &placeholder::Values<'_>) -> Vec<OsString> {
-        let mut all: Vec<(&str, &OsStr)> = values.to_vec();
-        if let Some(program) = &self.program {
-            all.push(("program", program.as_os_str()));
+        let mut line = Vec::new();
+        for word in words {
+            match word.as_str() {
+                "{program}" => line.extend(self.program.iter().cloned()),
+                "{cntr}" => line.extend(self.cntr.iter().cloned()),
+                word => line.push(placeholder::replace(word, values)),
+            }
         }
-        if let Some(cntr) = &self.cntr {
-            all.push(("cntr", cntr.as_os_str()));
-        }
-        words
-            .iter()
-            .map(|word| placeholder::replace(word, &all))
-            .collect()
+        line
     }
 
     /// Of all that the program prints, the line with its own name, else the first that is not about the library's helper.
     fn version(&self) -> Option<String> {
-        let name = self.program.as_ref()?.file_name()?.to_string_lossy();
+        let name = match self.spec.ours() {
+            true => "cntr".into(),
+            false => Path::new(self.program.first()?)
+                .file_name()?
+                .to_string_lossy(),
+        };
         let words = self.replace(&self.spec.version, &[]);
         let (program, arguments) = words.split_first()?;
         let finished =

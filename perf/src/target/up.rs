@@ -236,10 +236,13 @@ impl Up {
 
     /// What our own server says of itself.
     fn ask_server(&mut self, target: &Target) {
-        let Some(cntr) = &target.cntr else { return };
+        let Some((program, arguments)) = target.cntr.split_first() else {
+            return;
+        };
         let control = Control::none().with_deadline(SHORT);
         let ask = |what: &Path| -> Option<serde_json::Value> {
-            let answer = Command::on_host(cntr, &control)
+            let answer = Command::on_host(program, &control)
+                .args(arguments)
                 .args(["--json", "stat"])
                 .arg(what)
                 .run()

@@ -28,25 +28,25 @@ pub(super) type Seen = (Verdict, String);
 pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
     let place = up.workshop(TIME);
     let mut checks = vec![match target.kind() {
-        TargetKind::Native => check("is a bind mount of the directory", native(&place)),
+        TargetKind::Native => essential("is a bind mount of the directory", native(&place)),
         _ => match target.spec.fuse() {
-            Some(kind) => check("is a FUSE file system", guarded(up, || fuse(&place, kind))),
-            None => check("is the directory itself", direct(&place)),
+            Some(kind) => essential("is a FUSE file system", guarded(up, || fuse(&place, kind))),
+            None => essential("is the directory itself", direct(&place)),
         },
     }];
     if let Some(session) = up.session() {
         let pid = session.container().pid();
         let inside = in_container(&place, pid.as_raw());
-        checks.push(check("runs in the container", inside));
+        checks.push(essential("runs in the container", inside));
     }
     if target.spec.ours() {
         let claim = target.spec.parameters().remove("transport");
         let found = up.parameters().get("transport").cloned();
-        checks.push(check("is served by our engine", transport(claim, found)));
+        checks.push(essential("is served by our engine", transport(claim, found)));
     }
     let room = place_in(&place, host, &format!(".perf-check-{}", token()));
     if let Err(error) = guarded(up, || make_room(&room)) {
-        checks.push(check("changes the directory of the host", Err(error)));
+        checks.push(essential("changes the directory of the host", Err(error)));
         return checks;
     }
     if room.host.is_dir() {
@@ -54,7 +54,7 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
     } else {
         let detail = format!("what is made through it is not in {}", host.display());
         let seen = Ok((Verdict::Violated, detail));
-        checks.push(check("changes the directory of the host", seen));
+        checks.push(essential("changes the directory of the host", seen));
     }
     // Through the target first, as it may remember what is there.
     if room.enter.is_empty() {
@@ -67,7 +67,7 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
 /// The checks that make files.
 fn in_room(up: &mut Up, room: &Place, checks: &mut Vec<Check>) {
     let passes = guarded(up, || target_to_host(room));
-    checks.push(check("changes the directory of the host", passes));
+    checks.push(essential("changes the directory of the host", passes));
     let shows = guarded(up, || host_to_target(room));
     checks.push(check("shows what the host changes", shows));
     checks.push(check("keeps the owner of new files", owner(room)));
@@ -88,6 +88,15 @@ fn check(claim: &str, seen: io::Result<Seen>) -> Check {
         claim: claim.to_owned(),
         verdict,
         detail,
+        essential: false,
+    }
+}
+
+/// A check without which the target is something else than it says, and not worth measuring.
+fn essential(claim: &str, seen: io::Result<Seen>) -> Check {
+    Check {
+        essential: true,
+        ..check(claim, seen)
     }
 }
 

@@ -9,13 +9,18 @@ pub mod dbench;
 pub mod enter;
 pub mod fio;
 pub mod fs_mark;
+pub mod generator;
 pub mod gzip;
 pub mod initial;
+pub mod limit;
+pub mod metadata;
 pub mod pgbench;
 pub mod postmark;
+pub mod scaling;
 pub mod source;
 pub mod sqlite;
 pub mod timed;
+pub mod transfer;
 pub mod tree;
 pub mod web;
 
@@ -89,4 +94,28 @@ pub trait Workload: Send + Sync {
     fn warm(&self, place: &Place) -> anyhow::Result<()> {
         self.measure(place).map(|_| ())
     }
+}
+
+/// Every workload, sized by `scale`, in the order of a run: the limit first, then from single operations to applications.
+pub fn all(scale: f64) -> Vec<Box<dyn Workload>> {
+    [
+        limit::all(),
+        metadata::all(),
+        transfer::all(),
+        fio::all(),
+        tree::all(),
+        compilebench::all(),
+        gzip::all(),
+        pgbench::all(),
+        sqlite::all(),
+        dbench::all(),
+        fs_mark::all(),
+        postmark::all(),
+        web::all(),
+        enter::all(),
+        scaling::all_at(scale),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
