@@ -10,7 +10,7 @@ use crate::job::Window;
 const SWITCH: &str = "/proc/sys/vm/drop_caches";
 
 /// Longest time that the machine has to become quiet again.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the machine is watched at a time. Its CPU time counts in steps of 10 ms.
 const WATCH: Duration = Duration::from_millis(100);

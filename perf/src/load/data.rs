@@ -153,7 +153,7 @@ pub(super) fn measure(args: &LoadArgs) -> Result<Outcome, LoadError> {
             "--direct needs a --block that is a multiple of 512",
         ));
     }
-    let (engine, engine_reason) = choose(args.engine)?;
+    let (engine, engine_reason) = choose(args.engine, uring::available())?;
     let result = prepare(args).and_then(|()| work(args, engine, engine_reason));
     if !args.keep && !args.existing {
         for client in 0..args.clients {
@@ -167,8 +167,11 @@ pub(super) fn measure(args: &LoadArgs) -> Result<Outcome, LoadError> {
     result
 }
 
-fn choose(choice: EngineChoice) -> Result<(Engine, Option<String>), LoadError> {
-    match (choice, uring::available()) {
+fn choose(
+    choice: EngineChoice,
+    available: io::Result<()>,
+) -> Result<(Engine, Option<String>), LoadError> {
+    match (choice, available) {
         (EngineChoice::Threads, _) => Ok((Engine::Threads, None)),
         (_, Ok(())) => Ok((Engine::IoUring, None)),
         (EngineChoice::IoUring, Err(error)) => Err(LoadError::Ring(error)),
@@ -325,4 +328,26 @@ fn stretch(
     }
     let taken = sum.ended.saturating_sub(begun).max(1);
     Ok((sum, taken, usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden() -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    #[test]
+    fn without_a_ring_there_are_threads_and_a_reason() {
+        let (engine, reason) = choose(EngineChoice::Auto, forbidden()).unwrap();
+        assert_eq!(engine, Engine::Threads);
+        assert!(reason.unwrap().contains("permission denied"));
+        let error = choose(EngineChoice::IoUring, forbidden()).unwrap_err();
+        assert!(matches!(error, LoadError::Ring(_)));
+        let chosen = choose(EngineChoice::Threads, forbidden()).unwrap();
+        assert_eq!(chosen, (Engine::Threads, None));
+        let chosen = choose(EngineChoice::Auto, Ok(())).unwrap();
+        assert_eq!(chosen, (Engine::IoUring, None));
+    }
 }

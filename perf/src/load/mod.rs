@@ -30,7 +30,7 @@ mod threads;
 pub mod tree;
 mod uring;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,12 +85,12 @@ pub enum LoadError {
 /// See [`LoadError`]; or the outcome cannot be printed.
 pub fn run(args: &LoadArgs) -> anyhow::Result<ExitCode> {
     let outcome = measure(args)?;
-    if args.json {
-        let text = serde_json::to_string(&outcome).context("cannot print the outcome")?;
-        println!("{text}");
+    let text = if args.json {
+        serde_json::to_string(&outcome).context("cannot print the outcome")?
     } else {
-        println!("{}", outcome.table());
-    }
+        outcome.table().trim_fmt()
+    };
+    writeln!(io::stdout(), "{text}").context("cannot print the outcome")?;
     Ok(ExitCode::SUCCESS)
 }
 

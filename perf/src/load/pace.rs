@@ -207,7 +207,8 @@ pub fn drive<C: Clock, E>(
             }
             return Ok(());
         }
-        if now >= limits.until || stop.load(Ordering::Relaxed) {
+        // One call at least: a rate of nothing would say nothing.
+        if (calls > 0 && now >= limits.until) || stop.load(Ordering::Relaxed) {
             return Ok(());
         }
         let from = match pace {

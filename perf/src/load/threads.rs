@@ -25,7 +25,7 @@ pub(super) fn lane(
     let until = job.until(begun);
     let mut now = clock.now();
     tally.ended = now;
-    while now < until
+    while (now < until || tally.calls == 0)
         && let Some(number) = job.take()
     {
         let offset = job.offset(number, &mut random);

@@ -86,9 +86,14 @@ struct Task {
 }
 
 impl Task {
+    /// One operation at least: a rate of nothing would say nothing.
+    fn goes_on(&self, now: u64) -> bool {
+        now < self.until || self.tally.borrow().calls == 0
+    }
+
     async fn work(mut self, mut buffer: Slice<Vec<u8>>) -> Result<(), LoadError> {
         let mut now = self.clock.now();
-        while now < self.until
+        while self.goes_on(now)
             && let Some(number) = self.job.take()
         {
             let offset = self.job.offset(number, &mut self.random);

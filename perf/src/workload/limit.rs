@@ -155,9 +155,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.running.take().is_some() {
-            // It was killed: its mount is dead, but still there.
-            let _ = umount2(self.mount_point.path(), MntFlags::MNT_DETACH);
-        }
+        drop(self.running.take());
+        // If it was killed, its mount is dead, but still there.
+        let _ = umount2(self.mount_point.path(), MntFlags::MNT_DETACH);
     }
 }

@@ -123,9 +123,9 @@ fn operations_are_counted() -> Result<(), Failed> {
 fn batches_are_refilled() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
     for operation in ["unlink", "mkdir", "rmdir", "create", "symlink", "link"] {
-        // Five names are used up in far less time.
-        let outcome = run(dir.path(), &[operation, "-s", "0.02", "-f", "5"])?;
-        assert!(outcome.operations > 5, "{operation}");
+        let outcome = run(dir.path(), &[operation, "-n", "23", "-f", "5"])?;
+        assert_eq!(outcome.operations, 23, "{operation}");
+        let outcome = run(dir.path(), &[operation, "-s", "0.02", "-f", "5", "-c", "2"])?;
         assert!(outcome.seconds >= 0.02 && outcome.usage.seconds >= 0.02);
     }
     let words = [
