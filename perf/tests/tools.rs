@@ -1,12 +1,13 @@
 //! Measures every workload made of tools, tiny, and looks at what it says.
 //!
-//! The work is done natively. Where a view of the directory `PERF_TEST_BACKING` is mounted at `PERF_TEST_VIEW`, it is
-//! done there instead. `PERF_TEST_SHOW=1` shows the figures.
+//! The work is done natively, or on a FUSE server's mount that is made anew for each round, where there is a command for
+//! it: `PERF_TEST_MOUNT='cntr mount -d SOURCE TARGET -o allow_other'`. `PERF_TEST_SHOW=1` shows the figures.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -61,32 +62,88 @@ fn main() {
                 .with_ignored_flag(missing.is_some()),
         );
     }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let mut arguments = Arguments::from_args();
+    // Most of them wait for a disk or a clock.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// A directory, and as it is seen through a view.
+/// A directory, and where it is worked in.
 struct Site {
     backing: tempfile::TempDir,
-    view: PathBuf,
+    mount: Option<Mount>,
+}
+
+/// A mount point, and the command that mounts something there.
+struct Mount {
+    point: tempfile::TempDir,
+    command: String,
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.unmount();
+    }
+}
+
+impl Mount {
+    /// A new instance, as for each measurement of a run.
+    fn renew(&self, source: &Path) -> Result<(), Failed> {
+        self.unmount();
+        let command = self
+            .command
+            .replace("SOURCE", &source.display().to_string())
+            .replace("TARGET", &self.point.path().display().to_string());
+        let status = Command::new("sh").arg("-c").arg(&command).status()?;
+        if !status.success() {
+            return Err(format!("{command}: {status}").into());
+        }
+        Ok(())
+    }
+
+    fn unmount(&self) {
+        let point = self.point.path();
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        if mounts.contains(&format!(" {} ", point.display())) {
+            let _ = Command::new("umount").arg("-l").arg(point).status();
+        }
+    }
 }
 
 impl Site {
     fn new() -> Result<Site, Failed> {
-        let views = std::env::var_os("PERF_TEST_VIEW").zip(std::env::var_os("PERF_TEST_BACKING"));
-        let parent = views
-            .as_ref()
-            .map_or_else(std::env::temp_dir, |(_, backing)| backing.into());
-        let backing = tempfile::Builder::new()
-            .prefix("perf-tools-")
-            .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in(parent)?;
-        let view = match views {
-            Some((view, _)) => {
-                Path::new(&view).join(backing.path().file_name().expect("it has a name"))
-            }
-            None => backing.path().to_owned(),
+        let directory = || {
+            tempfile::Builder::new()
+                .prefix("perf-tools-")
+                .permissions(fs::Permissions::from_mode(0o755))
+                .tempdir()
         };
-        Ok(Site { backing, view })
+        let mount = match std::env::var("PERF_TEST_MOUNT") {
+            Ok(command) => Some(Mount {
+                point: directory()?,
+                command,
+            }),
+            Err(_) => None,
+        };
+        Ok(Site {
+            backing: directory()?,
+            mount,
+        })
+    }
+
+    fn view(&self) -> &Path {
+        match &self.mount {
+            Some(mount) => mount.point.path(),
+            None => self.backing.path(),
+        }
+    }
+
+    /// Brings the target up over what was prepared.
+    fn bring_up(&self) -> Result<(), Failed> {
+        match &self.mount {
+            Some(mount) => mount.renew(self.backing.path()),
+            None => Ok(()),
+        }
     }
 
     fn native(&self) -> Place {
@@ -109,7 +166,7 @@ impl Site {
             _ => &[],
         };
         Place {
-            dir: self.view.clone(),
+            dir: self.view().to_owned(),
             enter: enter.iter().map(Into::into).collect(),
             ..self.native()
         }
@@ -121,7 +178,7 @@ impl Site {
             let link = |name| fs::read_link(path.join(name)).unwrap_or_default();
             [link("cwd"), link("exe")]
                 .iter()
-                .any(|link| link.starts_with(self.backing.path()) || link.starts_with(&self.view))
+                .any(|link| link.starts_with(self.backing.path()) || link.starts_with(self.view()))
         };
         fs::read_dir("/proc")
             .into_iter()
@@ -154,6 +211,7 @@ fn measure(workload: &dyn Workload) -> Result<(), Failed> {
         workload
             .prepare(&site.native())
             .map_err(|error| format!("{kind:?}: prepare: {error:#}"))?;
+        site.bring_up()?;
         if info.cache == Cache::Warm {
             workload
                 .warm(&place)
@@ -214,6 +272,7 @@ fn out_of_time(workload: &dyn Workload) -> Result<(), Failed> {
     let site = Site::new()?;
     let text = |error: anyhow::Error| Failed::from(format!("{error:#}"));
     workload.prepare(&site.native()).map_err(text)?;
+    site.bring_up()?;
     let place = Place {
         size: Size {
             scale: 1000.0,
@@ -237,6 +296,7 @@ fn out_of_time(workload: &dyn Workload) -> Result<(), Failed> {
     }
     site.quiet()?;
     workload.prepare(&site.native()).map_err(text)?;
+    site.bring_up()?;
     workload
         .measure(&site.target(TargetKind::Mount))
         .map_err(text)?;

@@ -245,7 +245,7 @@ pub struct Running {
     control: Control,
 }
 
-/// A command that has ended with success.
+/// A command that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// What it printed.
@@ -279,11 +279,27 @@ impl Running {
         text(&self.stdout) + &text(&self.stderr)
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends with success.
     ///
     /// # Errors
     /// It fails, takes too long, or the suite is interrupted.
-    pub fn wait(mut self) -> Result<Finished, JobError> {
+    pub fn wait(self) -> Result<Finished, JobError> {
+        let program = self.name.clone();
+        match self.wait_any()? {
+            (status, finished) if status.success() => Ok(finished),
+            (status, finished) => Err(JobError::Failed {
+                program,
+                status,
+                words: last_words(&finished.stdout, &finished.stderr),
+            }),
+        }
+    }
+
+    /// Waits until it ends, with success or without: for programs that explain their failure on standard output.
+    ///
+    /// # Errors
+    /// It takes too long, or the suite is interrupted.
+    pub fn wait_any(mut self) -> Result<(ExitStatus, Finished), JobError> {
         loop {
             let slice = self.control.remaining().unwrap_or(Duration::MAX);
             if self.poll(slice.min(Duration::from_millis(100))) {
@@ -297,7 +313,7 @@ impl Running {
                 return Err(JobError::Deadline {
                     program: self.name.clone(),
                     seconds: self.begun.elapsed().as_secs_f64(),
-                    words: self.last_words(),
+                    words: last_words(&text(&self.stdout), &text(&self.stderr)),
                 });
             }
         }
@@ -307,30 +323,15 @@ impl Running {
             program: self.name.clone(),
             source,
         })?;
-        if !status.success() {
-            if self.control.interrupted().is_some() && status.signal().is_some() {
-                return Err(JobError::Interrupted);
-            }
-            return Err(JobError::Failed {
-                program: self.name.clone(),
-                status,
-                words: self.last_words(),
-            });
+        if self.control.interrupted().is_some() && status.signal().is_some() {
+            return Err(JobError::Interrupted);
         }
-        Ok(Finished {
+        let finished = Finished {
             stdout: text(&self.stdout),
             stderr: text(&self.stderr),
             seconds,
-        })
-    }
-
-    fn last_words(&self) -> String {
-        let mut words = text(&self.stderr).trim().to_owned();
-        if words.is_empty() {
-            words = text(&self.stdout).trim().to_owned();
-        }
-        let skip = words.chars().count().saturating_sub(LAST_WORDS);
-        words.chars().skip(skip).collect()
+        };
+        Ok((status, finished))
     }
 
     /// Whether it ended within `time`.
@@ -362,6 +363,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The end of what it said, preferably of its complaints.
+fn last_words(stdout: &str, stderr: &str) -> String {
+    let words = match stderr.trim() {
+        "" => stdout.trim(),
+        complaints => complaints,
+    };
+    let skip = words.chars().count().saturating_sub(LAST_WORDS);
+    words.chars().skip(skip).collect()
 }
 
 fn text(mut file: &File) -> String {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use serde::Deserialize;
 
@@ -334,10 +334,15 @@ impl Workload for Job {
     fn measure(&self, place: &Place) -> Result<Measured> {
         let command = self.command(place).arg(place.dir.join(self.path()));
         let window = place.begin();
-        let finished = command.run()?;
+        let (status, finished) = command.spawn()?.wait_any()?;
         let usage = window.end();
         let outcome = Outcome::parse(&finished.stdout)
-            .with_context(|| format!("fio's report on {}", self.name))?;
+            .with_context(|| format!("fio ({status}): {}", finished.stderr.trim()))?;
+        ensure!(
+            status.success(),
+            "fio failed ({status}): {}",
+            finished.stderr.trim()
+        );
         let directions = [("read", &outcome.read), ("write", &outcome.write)];
         let total = |of: fn(&Direction) -> f64| of(&outcome.read) + of(&outcome.write);
         let (bytes, rate) = (
@@ -361,13 +366,12 @@ impl Workload for Job {
             Figure::Bytes => bytes,
             Figure::Operations => rate,
         };
-        if value <= 0.0 {
-            bail!(
-                "fio did nothing in {:.1} s: {}",
-                usage.seconds,
-                finished.stderr
-            );
-        }
+        ensure!(
+            value > 0.0,
+            "fio did nothing in {:.1} s: {}",
+            usage.seconds,
+            finished.stderr.trim()
+        );
         Ok(Measured {
             value,
             operations: Some(histogram.len() as f64),
