@@ -16,8 +16,13 @@ pub fn matrix(analysis: &Analysis<'_>, group: &Group<'_>) -> Sheet {
     let common = (baselines.len() == 1).then(|| baselines[0]);
     let mut sheet = Sheet::new(&["workload"]);
     sheet.column(common.unwrap_or("baseline"), true);
+    // A target that was not tried in all of the group has no column; the reason is told once, in its own table.
     let shown: Vec<usize> = (0..analysis.targets.len())
         .filter(|index| Some(analysis.targets[*index]) != common)
+        .filter(|index| {
+            lines(analysis, group.name)
+                .any(|line| line.target == analysis.targets[*index] && line.absent.is_none())
+        })
         .collect();
     for index in &shown {
         sheet.column(analysis.targets[*index], true);

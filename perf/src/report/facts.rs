@@ -7,15 +7,18 @@ use super::analysis::{Analysis, FASTER, SLOWER, incomplete};
 use super::figure;
 use super::sheet::Sheet;
 
-/// One line about the run: what, when, how long.
+/// One line about the run: what it was.
 pub fn headline(run: &Run) -> String {
     format!(
-        "{} {}, profile {}, {} rounds, scale {}, {}, took {}",
-        run.schema,
-        run.suite,
-        run.profile,
-        run.rounds,
-        run.scale,
+        "{} {}, profile {}, {} rounds, scale {}",
+        run.schema, run.suite, run.profile, run.rounds, run.scale
+    )
+}
+
+/// When the run was, and how long it took.
+pub fn when(run: &Run) -> String {
+    format!(
+        "{}, took {}",
         figure::date(run.started),
         figure::span(run.finished.saturating_sub(run.started))
     )

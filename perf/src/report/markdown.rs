@@ -16,8 +16,9 @@ impl Exporter for Markdown {
         let run = analysis.run;
         writeln!(
             out,
-            "# What the FUSE view costs\n\n{}.\n",
-            escape(&facts::headline(run))
+            "# What the FUSE view costs\n\n{}; {}.\n",
+            escape(&facts::headline(run)),
+            escape(&facts::when(run))
         )?;
         for caution in facts::cautions(run) {
             writeln!(out, "> **Warning:** {}\n", escape(&caution))?;

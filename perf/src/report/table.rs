@@ -58,8 +58,9 @@ impl Exporter for Terminal {
     fn export(&self, analysis: &Analysis<'_>, out: &mut dyn Write) -> io::Result<()> {
         let run = analysis.run;
         let environment = &run.environment;
-        writeln!(out, "{}", facts::headline(run))?;
         for line in [
+            &facts::headline(run),
+            &facts::when(run),
             &environment.kernel,
             &format!("{}, {} CPUs", environment.cpu, environment.cpus),
             &environment.backing_file_system,
@@ -80,11 +81,17 @@ impl Exporter for Terminal {
             self.section(out, group.name, Some(sheet))?;
         }
         if !marks.is_empty() {
-            writeln!(out, "\n{}", mark::legend_of(&marks))?;
+            writeln!(out)?;
+            for (mark, meaning) in mark::legend()
+                .iter()
+                .filter(|(mark, _)| marks.contains(*mark))
+            {
+                writeln!(out, " {mark}  {meaning}")?;
+            }
         }
-        let published = "overhead beside CNTR's table of 2018 (1 is native, lower is better)";
+        let published = "overhead beside CNTR's table of 2018: 1 is native, lower is better";
         self.section(out, published, content::published(analysis))?;
-        let floor = "uncached metadata as a multiple of null round trip + native operation (1 is the limit)";
+        let floor = "uncached metadata, times the limit: null round trip + native operation";
         self.section(out, floor, content::floor(analysis))?;
         self.flagged(analysis, out)?;
         self.section(out, "failures", content::failures(analysis))?;

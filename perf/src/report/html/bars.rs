@@ -1,12 +1,12 @@
 //! One panel of bars for each workload: relative speeds, and CPU costs.
 
-use crate::report::analysis::{Analysis, Certainty, Line};
+use crate::report::analysis::{Absent, Analysis, Certainty, Figures, Line};
 use crate::report::figure;
 use crate::result::WorkloadInfo;
 
 use super::markup::{Element, el};
 use super::palette;
-use super::svg::{Scale, label, line, shortened, svg};
+use super::svg::{self, Scale, label, line, shortened, svg};
 
 const WIDTH: f64 = 460.0;
 const LEFT: f64 = 112.0;
@@ -18,7 +18,8 @@ const FOOT: f64 = 20.0;
 
 /// Relative speeds of a group, a panel for each workload, all with the same axis.
 pub fn ratios(analysis: &Analysis<'_>, group: &str, id: &str) -> Vec<Element> {
-    let (mut low, mut high): (f64, f64) = (0.7, 1.4);
+    // Never so close to 1 that small differences look large.
+    let (mut low, mut high): (f64, f64) = (0.45, 2.2);
     for line in analysis
         .lines
         .iter()
@@ -33,7 +34,10 @@ pub fn ratios(analysis: &Analysis<'_>, group: &str, id: &str) -> Vec<Element> {
         }
     }
     let scale = Scale::log(low.max(1e-4), high.min(1e4), LEFT, RIGHT);
-    panels(analysis, group, |number, workload, lines| {
+    let side = |workload: &WorkloadInfo, base: &Figures| {
+        Some(figure::with_unit(base.value.value, &workload.unit))
+    };
+    panels(analysis, group, side, |number, workload, lines| {
         let mut chart = panel(
             &format!("{id}-{number}"),
             &format!("{}: speed relative to {}", workload.name, workload.baseline),
@@ -50,7 +54,11 @@ pub fn ratios(analysis: &Analysis<'_>, group: &str, id: &str) -> Vec<Element> {
 
 /// CPU time per unit of work as multiples of the baseline's, a panel for each workload with its own axis.
 pub fn costs(analysis: &Analysis<'_>, group: &str, id: &str) -> Vec<Element> {
-    panels(analysis, group, |number, workload, lines| {
+    let side = |_: &WorkloadInfo, base: &Figures| {
+        let cost = base.cost.as_ref()?;
+        Some(format!("{} /{}", figure::seconds(cost.total), cost.per))
+    };
+    panels(analysis, group, side, |number, workload, lines| {
         let relative = |line: &Line<'_>| line.figures.as_ref()?.cost.as_ref()?.relative;
         let most = lines
             .iter()
@@ -86,6 +94,7 @@ fn on_curve(analysis: &Analysis<'_>, workload: &WorkloadInfo) -> bool {
 fn panels(
     analysis: &Analysis<'_>,
     group: &str,
+    side: fn(&WorkloadInfo, &Figures) -> Option<String>,
     draw: impl Fn(usize, &WorkloadInfo, &[&Line<'_>]) -> Element,
 ) -> Vec<Element> {
     analysis
@@ -97,15 +106,14 @@ fn panels(
                 .lines
                 .iter()
                 .filter(|line| line.workload.name == workload.name && !line.is_baseline())
+                .filter(|line| !matches!(line.absent, Some(Absent::Unavailable(_))))
                 .collect();
             if lines.iter().all(|line| line.ratio().is_none()) {
                 return None;
             }
             let base = analysis.line(&workload.name, &workload.baseline);
-            let base = base.and_then(|line| line.figures.as_ref()).map(|figures| {
-                let value = figure::with_unit(figures.value.value, &workload.unit);
-                format!("{} {value}", workload.baseline)
-            });
+            let base = base.and_then(|line| side(workload, line.figures.as_ref()?));
+            let base = base.map(|value| format!("{} {value}", workload.baseline));
             let caption = el("figcaption")
                 .child(el("b").text(&workload.name))
                 .child(el("span").class("base").text(base.unwrap_or_default()))
@@ -150,7 +158,7 @@ fn panel(
                     "tick",
                     "middle",
                     (x, bottom + 13.0),
-                    show(tick).trim_end_matches(".00"),
+                    svg::tick(&show(tick)),
                 ));
         }
     }

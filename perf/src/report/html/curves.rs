@@ -8,12 +8,12 @@ use crate::result::{Better, WorkloadInfo};
 
 use super::markup::{Element, el};
 use super::palette;
-use super::svg::{Scale, label, line, polyline, shortened, spread, svg};
+use super::svg::{Scale, label, line, polyline, shortened, spread, svg, tick as tick_label};
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 50.0;
-const RIGHT: f64 = 366.0;
+const RIGHT: f64 = 352.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 238.0;
 
@@ -123,7 +123,7 @@ fn distribution(
             2 => "99 %".to_owned(),
             more => format!("99.{} %", "9".repeat(more as usize - 2)),
         };
-        if power <= 3 || power % 2 == 1 {
+        if power <= 3 || power % 2 == 1 || most < 1e5 {
             chart = chart
                 .child(line("grid", (at, TOP), (at, BOTTOM)))
                 .child(label("tick", "middle", (at, BOTTOM + 14.0), name));
@@ -238,7 +238,7 @@ fn scaling_panel(analysis: &Analysis<'_>, curve: &str, id: &str) -> Option<Eleme
         let at = x.at(*value);
         chart = chart.child(line("grid", (at, TOP), (at, BOTTOM)));
         let name = figure::with_unit(*value, "");
-        let name = name.replace(".00", "").replace(".0", "");
+        let name = tick_label(&name);
         let half = name.len() as f64 * 3.2;
         if at - half > free + 4.0 {
             chart = chart.child(label("tick", "middle", (at, BOTTOM + 14.0), name));
@@ -298,7 +298,7 @@ fn vertical(curves: &[Curve<'_>], log: bool) -> Scale {
 fn levels(mut chart: Element, y: &Scale, show: impl Fn(f64) -> String) -> Element {
     for tick in y.ticks() {
         let at = y.at(tick);
-        let name = show(tick).replace(".00", "").replace(".0 ", " ");
+        let name = tick_label(&show(tick));
         chart = chart
             .child(line("grid", (LEFT, at), (RIGHT, at)))
             .child(label("tick", "end", (LEFT - 6.0, at + 3.5), name));

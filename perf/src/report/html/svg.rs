@@ -133,6 +133,21 @@ pub fn polyline(points: &[(f64, f64)]) -> Element {
     el("polyline").class("curve").attr("points", text)
 }
 
+/// A figure at an axis: without zeros that say nothing.
+pub fn tick(text: &str) -> String {
+    let (number, unit) = text.split_at(
+        text.find(|c: char| !matches!(c, '0'..='9' | '.' | ',' | '-'))
+            .unwrap_or(text.len()),
+    );
+    match number.contains('.') {
+        true => format!(
+            "{}{unit}",
+            number.trim_end_matches('0').trim_end_matches('.')
+        ),
+        false => text.to_owned(),
+    }
+}
+
 /// At most so many characters; the end of what is longer is left out.
 pub fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -178,6 +193,20 @@ mod tests {
         assert_eq!(scale.at(2.0), 20.0);
         assert_eq!(scale.ticks(), [0.0, 2.0, 4.0, 6.0, 8.0]);
         assert_eq!(Scale::linear(3.0, 3.0, 0.0, 1.0).at(3.0), 0.0);
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        for (text, short) in [
+            ("0.030", "0.03"),
+            ("10.0", "10"),
+            ("1.00e-6", "1e-6"),
+            ("1.50 ms", "1.5 ms"),
+            ("100", "100"),
+            ("2.00M", "2M"),
+        ] {
+            assert_eq!(tick(text), short);
+        }
     }
 
     #[test]
