@@ -249,7 +249,7 @@ impl<'a> Line<'a> {
                 Some(Certainty::NotSignificant) if figures.flag.is_some() => {
                     remarks.push("not significant".to_owned());
                 }
-                Some(Certainty::TooFewRounds) => {
+                Some(Certainty::TooFewRounds) if figures.flag.is_some() => {
                     remarks.push("too few rounds to tell it from chance".to_owned());
                 }
                 _ => {}

@@ -42,7 +42,7 @@ pub struct Published<'a> {
     pub measured: Vec<Option<f64>>,
 }
 
-/// Groups in the order in which they were run. Only those in which a target has a ratio.
+/// Groups in the order in which they were run.
 pub(super) fn groups<'a>(lines: &[Line<'a>], targets: &[&'a str]) -> Vec<Group<'a>> {
     let mut names: Vec<&str> = Vec::new();
     for line in lines {
