@@ -294,6 +294,21 @@ fn dropped() -> Result<()> {
     stage.end()
 }
 
+/// Another process that ends must not take away the view of connections.
+fn shares_the_view_of_connections() -> Result<()> {
+    let stage = Stage::new()?;
+    let point = "/sys/fs/fuse/connections";
+    // What an arena of another process does.
+    let none = None::<&str>;
+    nix::mount::mount(Some(point), point, none, MsFlags::MS_BIND, none)?;
+    nix::mount::umount(point)?;
+    let target = target("cntr")?;
+    let up = stage.up(&target, 1)?;
+    ensure!(Connections::of(&place(&up))?.0.len() == 1);
+    up.down()?;
+    stage.end()
+}
+
 fn goes_into_the_background() -> Result<()> {
     let stage = Stage::new()?;
     let target = stage.script(
@@ -652,9 +667,13 @@ fn main() -> ExitCode {
         }));
     }
     type Body = fn() -> Result<()>;
-    let further: [(&str, Body); 14] = [
+    let further: [(&str, Body); 15] = [
         ("several_instances", several_instances),
         ("dropped", dropped),
+        (
+            "shares_the_view_of_connections",
+            shares_the_view_of_connections,
+        ),
         ("goes_into_the_background", goes_into_the_background),
         ("fails_at_start", fails_at_start),
         ("never_mounts", never_mounts),
