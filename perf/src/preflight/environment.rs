@@ -29,13 +29,12 @@ const TOOLS: [(&str, &[&str]); 13] = [
 ];
 
 /// Facts of the kernel, and the files that tell them.
-const FACTS: [(&str, &str); 14] = [
+const FACTS: [(&str, &str); 13] = [
     ("aslr", "/proc/sys/kernel/randomize_va_space"),
     (
         "clocksource",
         "/sys/devices/system/clocksource/clocksource0/current_clocksource",
     ),
-    ("cmdline", "/proc/cmdline"),
     ("cpu_online", "/sys/devices/system/cpu/online"),
     (
         "dirty_background_ratio",
@@ -56,6 +55,31 @@ const FACTS: [(&str, &str); 14] = [
         "/sys/kernel/mm/transparent_hugepage/enabled",
     ),
     ("turbo_off", "/sys/devices/system/cpu/intel_pstate/no_turbo"),
+];
+
+/// How the words of the kernel's command line begin that change results.
+const SWITCHES: [&str; 21] = [
+    "amd_pstate",
+    "clocksource",
+    "cpuidle",
+    "haltpoll",
+    "hugepages",
+    "idle",
+    "intel_idle",
+    "intel_pstate",
+    "iommu",
+    "isolcpus",
+    "mitigations",
+    "nohz",
+    "noht",
+    "nosmt",
+    "preempt",
+    "processor",
+    "rcu_nocbs",
+    "swiotlb",
+    "threadirqs",
+    "transparent_hugepage",
+    "tsc",
 ];
 
 /// The machine, with `backing` as the directory that everything is stored in.
@@ -156,15 +180,12 @@ fn kernel_parameters() -> BTreeMap<String, String> {
     let mut parameters: BTreeMap<String, String> = FACTS
         .iter()
         .filter_map(|(name, path)| Some(((*name).to_owned(), line(path)?)))
-        .map(|(name, text)| {
-            let text = if name == "cmdline" {
-                &text
-            } else {
-                chosen(&text)
-            };
-            (name, text.to_owned())
-        })
+        .map(|(name, text)| (name, chosen(&text).to_owned()))
         .collect();
+    let switches = switches(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    if !switches.is_empty() {
+        parameters.insert("command_line".to_owned(), switches);
+    }
     // Without debugfs, what the kernel was built with.
     if let Ok(name) = nix::sys::utsname::uname()
         && !parameters.contains_key("preempt")
@@ -183,6 +204,15 @@ fn kernel_parameters() -> BTreeMap<String, String> {
         .collect();
     parameters.insert("mitigations".to_owned(), mitigations(vulnerabilities));
     parameters
+}
+
+/// Of the kernel's command line, what changes results; the rest may be nobody's business.
+fn switches(command_line: &str) -> String {
+    let words = command_line
+        .split_ascii_whitespace()
+        .take_while(|word| *word != "--")
+        .filter(|word| SWITCHES.iter().any(|switch| word.starts_with(switch)));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn mitigations(mut vulnerabilities: Vec<String>) -> String {
@@ -211,14 +241,12 @@ fn file_system(path: &Path) -> String {
     let Some(entry) = mountinfo::holding(path) else {
         return "unknown".to_owned();
     };
-    let mut text = format!("{} on {} ({}", entry.kind, entry.source, entry.options);
-    for option in entry.super_options.split(',') {
-        if !entry.options.split(',').any(|known| known == option) {
-            text.push(',');
-            text.push_str(option);
-        }
-    }
-    text.push(')');
+    let mut text = format!(
+        "{} on {} ({})",
+        entry.kind,
+        entry.source,
+        entry.all_options()
+    );
     let (major, minor) = entry.device;
     let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
     // A partition has the queue of its disk.
@@ -264,6 +292,8 @@ mod tests {
         assert_eq!(chosen("tsc"), "tsc");
         assert_eq!(system("ID=x\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
         assert_eq!(system(""), "unknown");
+        let line = "root=/dev/vda mitigations=off quiet nohz_full=1 -- --idle=secret";
+        assert_eq!(switches(line), "mitigations=off nohz_full=1");
         assert_eq!(mitigations(Vec::new()), "none needed");
         assert_eq!(
             mitigations(vec!["b: 2".to_owned(), "a: 1".to_owned()]),

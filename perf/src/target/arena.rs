@@ -210,31 +210,36 @@ fn open_to_others(path: &Path) -> Result<(), TargetError> {
 }
 
 /// The file system that shows FUSE connections is mounted.
+///
+/// Every process mounts it once more and removes one mount at its end. All show the same, so it does not matter whose is
+/// removed: another process that runs meanwhile keeps seeing it.
 #[derive(Debug)]
 struct Connections;
 
-/// How many want it, if it was this program that mounted it.
+/// How many want it in this process.
 static MOUNTED: Mutex<u32> = Mutex::new(0);
 
 impl Connections {
-    /// Mounts it if it is not; nothing to undo if it was.
     fn show() -> Option<Connections> {
         let mut users = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-        let mounted = mountinfo::at(Path::new(CONNECTIONS)).is_some();
-        if mounted && *users == 0 {
-            return None;
-        }
-        if !mounted {
+        if *users == 0 {
             let none = None::<&str>;
+            let first = || {
+                let name = Some("fusectl");
+                nix::mount::mount(name, CONNECTIONS, name, MsFlags::empty(), none)
+            };
+            // The kernel refuses the same file system twice, but not a copy of the mount.
+            let copy = || {
+                let itself = Some(CONNECTIONS);
+                nix::mount::mount(itself, CONNECTIONS, none, MsFlags::MS_BIND, none)
+            };
+            let mounted = mountinfo::at(Path::new(CONNECTIONS)).is_some();
             // A kernel without FUSE has no such directory; then no target but native comes up, and says so.
-            nix::mount::mount(
-                Some("fusectl"),
-                CONNECTIONS,
-                Some("fusectl"),
-                MsFlags::empty(),
-                none,
-            )
-            .ok()?;
+            if mounted {
+                copy().ok()?;
+            } else {
+                first().or_else(|_| copy()).ok()?;
+            }
         }
         *users += 1;
         Some(Connections)

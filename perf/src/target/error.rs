@@ -117,6 +117,14 @@ pub enum TargetError {
         /// The reason, or the last that the server said.
         words: String,
     },
+    /// No command can be run in the directory through a session.
+    #[error("{target} cannot run a command in the container")]
+    Enter {
+        /// Name of the target.
+        target: String,
+        /// The reason.
+        source: JobError,
+    },
     /// The container of the sessions cannot be made.
     #[error("cannot make a container: {step}")]
     Container {

@@ -221,7 +221,8 @@ impl Drop for Mounted {
     }
 }
 
-fn remove(path: &Path, result: std::io::Result<()>) -> Option<String> {
+/// What to say if a directory was not removed although it is there.
+pub fn remove(path: &Path, result: std::io::Result<()>) -> Option<String> {
     let error = result.err()?;
     (error.kind() != ErrorKind::NotFound)
         .then(|| format!("cannot remove {}: {error}", path.display()))

@@ -34,6 +34,17 @@ impl MountEntry {
             || self.kind.starts_with("fuseblk.")
     }
 
+    /// Options of the mount and of the file system, each once.
+    pub fn all_options(&self) -> String {
+        let mut all: Vec<&str> = self.options.split(',').collect();
+        for option in self.super_options.split(',') {
+            if !all.contains(&option) {
+                all.push(option);
+            }
+        }
+        all.join(",")
+    }
+
     /// Number of its FUSE connection.
     pub fn connection(&self) -> Option<u32> {
         Some(self.device.1).filter(|_| self.fuse())
@@ -128,6 +139,7 @@ mod tests {
         assert_eq!(entry.source, "/srv");
         assert_eq!(entry.connection(), Some(57));
         assert_eq!(entry.super_options, "rw,user_id=0,allow_other");
+        assert_eq!(entry.all_options(), "rw,nosuid,user_id=0,allow_other");
         assert_eq!(parse(b""), None);
     }
 

@@ -1,6 +1,7 @@
 //! A way into the container.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::Target;
 use super::arena::Arena;
 use super::container::Container;
 use super::error::TargetError;
+use super::mount::remove;
 
 /// A way into the container, as long as it is used.
 #[derive(Debug)]
@@ -15,6 +17,10 @@ pub struct Session {
     container: Arc<Container>,
     enter: Vec<OsString>,
     dir: PathBuf,
+    /// For its temporary files.
+    scratch: Option<PathBuf>,
+    /// Directories that were not there, but may be when it ends.
+    leaves: Vec<PathBuf>,
     closed: bool,
 }
 
@@ -30,7 +36,11 @@ impl Session {
         }
         let pid = container.pid().to_string();
         let root = format!("/proc/{pid}/root");
-        let values = [
+        let scratch = match target.spec.uses("scratch") {
+            true => Some(arena.mount_point()?),
+            false => None,
+        };
+        let mut values = vec![
             ("pid", OsStr::new(&pid)),
             (
                 "container",
@@ -38,6 +48,9 @@ impl Session {
             ),
             ("root", OsStr::new(&root)),
         ];
+        if let Some(scratch) = &scratch {
+            values.push(("scratch", scratch.as_os_str()));
+        }
         let prefix = &target.spec.path_prefix;
         let dir = if prefix.as_os_str().is_empty() {
             host.to_owned()
@@ -48,6 +61,14 @@ impl Session {
             enter: target.command(&values),
             container,
             dir,
+            leaves: target
+                .spec
+                .leaves
+                .iter()
+                .filter(|path| !path.exists())
+                .cloned()
+                .collect(),
+            scratch,
             closed: false,
         })
     }
@@ -72,12 +93,20 @@ impl Session {
         if std::mem::replace(&mut self.closed, true) {
             return Vec::new();
         }
-        match self.container.clear() {
-            0 => Vec::new(),
-            left => vec![format!(
+        let mut complaints = Vec::new();
+        let left = self.container.clear();
+        if left > 0 {
+            complaints.push(format!(
                 "{left} processes in the container cannot be killed"
-            )],
+            ));
         }
+        if let Some(scratch) = self.scratch.take() {
+            complaints.extend(remove(&scratch, fs::remove_dir_all(&scratch)));
+        }
+        for path in self.leaves.drain(..) {
+            complaints.extend(remove(&path, fs::remove_dir(&path)));
+        }
+        complaints
     }
 }
 

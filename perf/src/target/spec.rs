@@ -14,9 +14,11 @@
 //! requires = []                     # further programs
 //! parameters = { threads = 1 }      # what is worth knowing; `transport` of our engine is checked
 //! path_prefix = ""                  # for sessions: where the host's root directory is inside
+//! leaves = []                       # for sessions: empty directories that it makes and does not remove
 //! ```
 //!
-//! `{source}` is the directory, `{mountpoint}` where it is to appear, `{scratch}` and `{empty}` two empty directories on the same file
+//! `{source}` is the directory, `{mountpoint}` where it is to appear, `{scratch}` and `{empty}` two empty directories, for
+//! mounts on the same file
 //! system as the source; `{pid}` the first process of the container, `{container}` its name for the engine, `{root}` its
 //! root directory; `{cntr}` our own program.
 
@@ -65,6 +67,9 @@ pub struct Spec {
     /// For a session: where the root directory of the host is inside.
     #[serde(default)]
     pub path_prefix: PathBuf,
+    /// For a session: empty directories that it makes and does not remove.
+    #[serde(default)]
+    pub leaves: Vec<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -80,7 +85,7 @@ const OF_MOUNTS: &[&str] = &[
     "scratch",
     "empty",
 ];
-const OF_SESSIONS: &[&str] = &["program", "cntr", "pid", "container", "root"];
+const OF_SESSIONS: &[&str] = &["program", "cntr", "pid", "container", "root", "scratch"];
 
 impl Spec {
     /// The targets in the text of `file`.
@@ -139,8 +144,8 @@ impl Spec {
                     return Some(format!("the command has no {{{needed}}}"));
                 }
             }
-            if !self.path_prefix.as_os_str().is_empty() {
-                return Some("`path_prefix` is for sessions".to_owned());
+            if !self.path_prefix.as_os_str().is_empty() || !self.leaves.is_empty() {
+                return Some("`path_prefix` and `leaves` are for sessions".to_owned());
             }
         }
         if self.kind == TargetKind::Session && !self.foreground {

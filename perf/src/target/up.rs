@@ -192,9 +192,9 @@ impl Up {
     fn probe(&self, control: &Control) -> Result<(), TargetError> {
         let time = START.min(control.remaining().unwrap_or(START));
         let probe = self.workshop(time).command("true").run();
-        probe.map(drop).map_err(|error| TargetError::Mute {
+        probe.map(drop).map_err(|source| TargetError::Enter {
             target: self.target.clone(),
-            words: error.to_string(),
+            source,
         })
     }
 
@@ -216,11 +216,8 @@ impl Up {
             }
         }
         if let Some(entry) = self.mount().and_then(|mount| mountinfo::at(mount.point())) {
+            self.note("mount_options", entry.all_options());
             self.note("file_system", entry.kind);
-            self.note(
-                "mount_options",
-                format!("{},{}", entry.options, entry.super_options),
-            );
         }
         let servers: Vec<Pid> = self.mount().map(Mounted::pids).unwrap_or_default();
         if !servers.is_empty() {

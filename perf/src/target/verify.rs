@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, statfs};
-use nix::unistd::User;
+use nix::unistd::{Pid, User};
 
 use super::up::Up;
 use super::{Target, durability, mountinfo};
@@ -44,6 +44,9 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
         let found = up.parameters().get("transport").cloned();
         checks.push(essential("is served by our engine", transport(claim, found)));
     }
+    if target.spec.needs_uring && !target.spec.ours() {
+        checks.push(essential("speaks FUSE over io_uring", uring(&place.servers)));
+    }
     let room = place_in(&place, host, &format!(".perf-check-{}", token()));
     if let Err(error) = guarded(up, || make_room(&room)) {
         checks.push(essential("changes the directory of the host", Err(error)));
@@ -68,7 +71,13 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
 fn in_room(up: &mut Up, room: &Place, checks: &mut Vec<Check>) {
     let passes = guarded(up, || target_to_host(room));
     checks.push(essential("changes the directory of the host", passes));
-    let shows = guarded(up, || host_to_target(room));
+    let shows = match guarded(up, || host_to_target(room)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((
+            Verdict::Violated,
+            "a new file does not appear: names are remembered".to_owned(),
+        )),
+        other => other,
+    };
     checks.push(check("shows what the host changes", shows));
     checks.push(check("keeps the owner of new files", owner(room)));
     let durable = guarded(up, || durability::seen(room));
@@ -246,6 +255,21 @@ fn transport(claim: Option<String>, found: Option<String>) -> io::Result<Seen> {
             format!("requests travel by {found}, not {claim}"),
         ),
         (_, Some(found)) => (Verdict::Verified, format!("requests travel by {found}")),
+    })
+}
+
+/// Servers fall back to reading `/dev/fuse` without a word; those that do not have rings.
+fn uring(servers: &[Pid]) -> io::Result<Seen> {
+    let mut rings = 0;
+    for pid in servers {
+        for file in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+            let link = fs::read_link(file.path()).unwrap_or_default();
+            rings += usize::from(link.as_os_str() == "anon_inode:[io_uring]");
+        }
+    }
+    Ok(match rings {
+        0 => (Verdict::Violated, "the server has no rings".to_owned()),
+        rings => (Verdict::Verified, format!("the server has {rings} rings")),
     })
 }
 
