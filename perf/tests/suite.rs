@@ -123,7 +123,7 @@ fn a_small_run() -> Result<(), Failed> {
         }
     }
     // Targets take turns.
-    let first = |round| {
+    let first = |round: usize| {
         run.rows
             .iter()
             .find(|row| row.samples[round].position == 0)

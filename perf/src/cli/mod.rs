@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::List(arguments) => list::run(&arguments),
-        Command::Compare(arguments) => crate::report::compare::run(&arguments),
+        Command::Compare(arguments) => crate::report::compare::command::run(&arguments),
         Command::Report(arguments) => crate::report::run(&arguments),
         Command::Load(arguments) => crate::load::run(&arguments),
         Command::Null(arguments) => crate::load::null::run(&arguments),

@@ -108,7 +108,7 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         arguments.profile,
     )?;
     let explanations = match &arguments.explain {
-        Some(path) => report::explanations(path)?,
+        Some(path) => report::explain::load(path)?,
         None => Default::default(),
     };
     let backing = fs::canonicalize(&arguments.backing)
@@ -157,7 +157,7 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let mut measured = runner::run(start, &control)?;
     measured.explanations.extend(explanations);
-    report::table::print(&measured);
+    report::table::print(&measured)?;
     eprintln!();
     for path in report::write_all(&measured, &out)? {
         eprintln!("{}", path.display());

@@ -64,6 +64,7 @@ pub(super) fn row(workload: &str, target: &str, values: &[f64]) -> Row {
     Row {
         workload: workload.into(),
         target: target.into(),
+        applies: true,
         samples: (0..)
             .zip(values)
             .map(|(round, value)| Sample {

@@ -112,6 +112,7 @@ fn target(name: &str) -> TargetInfo {
                 claim: "shows the directory".into(),
                 verdict: Verdict::Verified,
                 detail: "a file made beside it is seen".into(),
+                essential: false,
             },
             Check {
                 claim: "fsync reaches the backing file system".into(),
@@ -121,6 +122,7 @@ fn target(name: &str) -> TargetInfo {
                     Verdict::Verified
                 },
                 detail: String::new(),
+                essential: false,
             },
         ],
         unavailable: None,
@@ -185,6 +187,7 @@ fn row(
         samples,
         failures: Vec::new(),
         skipped: None,
+        applies: true,
     }
 }
 
