@@ -10,8 +10,11 @@ use perf::report::write_all;
 
 use crate::specimen;
 
+/// A test.
+pub type Test = fn() -> anyhow::Result<()>;
+
 /// Tests that need a browser.
-pub const TESTS: [(&str, fn() -> anyhow::Result<()>); 2] = [
+pub const TESTS: [(&str, Test); 2] = [
     ("a_browser_shows_the_page", shows),
     ("a_browser_prints_the_page", prints),
 ];
