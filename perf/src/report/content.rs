@@ -316,10 +316,34 @@ pub fn floor(analysis: &Analysis<'_>) -> Option<Sheet> {
     (!sheet.rows.is_empty()).then_some(sheet)
 }
 
-/// The rows that want a reason, the worst first, with it; nothing if there are none.
+/// The rows that want a reason, the slowest first, with it; nothing if there are none.
 pub fn flagged(analysis: &Analysis<'_>) -> Option<Sheet> {
+    reasons(&analysis.flagged())
+}
+
+/// Of every target the rows in which it is slowest, as many as `each`; nothing if no row is flagged as slower.
+pub fn worst(analysis: &Analysis<'_>, each: usize) -> Option<Sheet> {
+    let flagged = analysis.flagged();
+    let of_target = |target: &'_ str| {
+        let slower = |line: &&&Line<'_>| line.target == target && line.ratio() < Some(1.0);
+        flagged
+            .iter()
+            .filter(slower)
+            .take(each)
+            .copied()
+            .collect::<Vec<&Line<'_>>>()
+    };
+    let lines: Vec<&Line<'_>> = analysis
+        .targets
+        .iter()
+        .flat_map(|target| of_target(target))
+        .collect();
+    reasons(&lines)
+}
+
+fn reasons(lines: &[&Line<'_>]) -> Option<Sheet> {
     let mut sheet = Sheet::new(&["workload", "target", "#ratio", "#interval", "explanation"]);
-    for line in analysis.flagged() {
+    for line in lines {
         let Some(ratio) = line.figures.as_ref().and_then(|figures| figures.ratio) else {
             continue;
         };

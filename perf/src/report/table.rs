@@ -17,8 +17,8 @@ const WIDTH: usize = 160;
 /// Narrower than this, tables are not squeezed any more.
 const LEAST: usize = 60;
 
-/// Rows without an explanation that are listed.
-const WORST: usize = 12;
+/// Rows of each target that are listed as its slowest.
+const WORST: usize = 3;
 
 /// A report for a terminal.
 #[derive(Clone, Copy, Debug)]
@@ -108,21 +108,13 @@ impl Terminal {
     }
 
     fn flagged(&self, analysis: &Analysis<'_>, out: &mut dyn Write) -> io::Result<()> {
-        let Some(mut sheet) = content::flagged(analysis) else {
-            return Ok(());
-        };
-        let all = sheet.rows.len();
-        let unexplained = analysis
-            .flagged()
-            .iter()
-            .filter(|line| line.unexplained())
-            .count();
-        sheet.rows.truncate(WORST);
+        let flagged = analysis.flagged();
+        let unexplained = flagged.iter().filter(|line| line.unexplained()).count();
         let title = format!(
-            "flagged rows: {all}, without explanation {unexplained}; the {} slowest",
-            sheet.rows.len()
+            "flagged rows: {}, without explanation: {unexplained}; where each target is slowest",
+            flagged.len()
         );
-        self.section(out, &title, Some(sheet))
+        self.section(out, &title, content::worst(analysis, WORST))
     }
 
     /// Draws a table; one that is too wide for its figures in parts, each with the first columns. Only words are wrapped.

@@ -10,9 +10,13 @@ use perf::report::write_all;
 
 use crate::specimen;
 
+/// A test.
+pub type Test = fn() -> anyhow::Result<()>;
+
 /// Tests that need a browser.
-pub const TESTS: [(&str, fn() -> anyhow::Result<()>); 2] = [
+pub const TESTS: [(&str, Test); 3] = [
     ("a_browser_shows_the_page", shows),
+    ("a_request_of_a_page_would_be_seen", sees),
     ("a_browser_prints_the_page", prints),
 ];
 
@@ -58,19 +62,41 @@ fn chromium(directory: &Path, arguments: &[String]) -> anyhow::Result<(String, S
     Ok((out, err))
 }
 
-fn shows() -> anyhow::Result<()> {
-    let directory = tempfile::tempdir()?;
-    write_all(&specimen::run(5), directory.path())?;
-    let log = directory.path().join("net.json");
-    let page = format!("file://{}/report.html", directory.path().display());
+/// What a browser makes of a page.
+struct Seen {
+    dom: String,
+    console: Vec<String>,
+    /// Requests by the page, not by the browser on its own account: a page in a file has no origin.
+    requests: usize,
+}
+
+fn open(directory: &Path, name: &str) -> anyhow::Result<Seen> {
+    let log = directory.join("net.json");
     let (dom, messages) = chromium(
-        directory.path(),
+        directory,
         &[
             "--dump-dom".into(),
             format!("--log-net-log={}", log.display()),
-            page,
+            format!("file://{}/{name}", directory.display()),
         ],
     )?;
+    let log = fs::read_to_string(&log).context("chromium wrote no log of its network")?;
+    let console = messages.lines().filter(|line| line.contains("CONSOLE"));
+    Ok(Seen {
+        dom,
+        console: console.map(str::to_owned).collect(),
+        requests: log.matches("\"initiator\":\"null\"").count(),
+    })
+}
+
+fn shows() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    write_all(&specimen::run(5), directory.path())?;
+    let Seen {
+        dom,
+        console,
+        requests,
+    } = open(directory.path(), "report.html")?;
     ensure!(dom.contains("What the FUSE view costs</h1>"), "{dom}");
     ensure!(
         dom.contains("tree-&lt;script&gt;"),
@@ -78,16 +104,29 @@ fn shows() -> anyhow::Result<()> {
     );
     ensure!(!dom.contains("<script"), "a script got into the page");
     ensure!(dom.matches("<svg").count() > 50, "charts are missing");
-    let console: Vec<&str> = messages
-        .lines()
-        .filter(|line| line.contains("CONSOLE"))
-        .collect();
     ensure!(console.is_empty(), "{console:?}");
-    let log = fs::read_to_string(&log).context("chromium wrote no log of its network")?;
-    ensure!(log.contains("constants"), "this is no log: {log:.200}");
-    // Anything that the page asks for has the page as its initiator.
-    let asked = log.matches("\"initiator\":\"file://").count();
-    ensure!(asked == 0, "{asked} requests by the page");
+    ensure!(requests == 0, "{requests} requests by the page");
+    Ok(())
+}
+
+/// That the test above would see what it looks for.
+fn sees() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let image = "<img src=\"https://perf.invalid/x.png\"/>";
+    fs::write(directory.path().join("open.html"), image)?;
+    let seen = open(directory.path(), "open.html")?;
+    ensure!(seen.requests > 0, "a request is not seen");
+
+    write_all(&specimen::run(1), directory.path())?;
+    let page = fs::read_to_string(directory.path().join("report.html"))?;
+    let spoilt = page.replace("<h1>", &format!("{image}<h1>"));
+    fs::write(directory.path().join("spoilt.html"), spoilt)?;
+    let seen = open(directory.path(), "spoilt.html")?;
+    ensure!(
+        seen.requests == 0,
+        "the page's policy lets requests through"
+    );
+    ensure!(!seen.console.is_empty(), "a complaint is not seen");
     Ok(())
 }
 

@@ -247,6 +247,9 @@ fn scaling_panel(analysis: &Analysis<'_>, curve: &str, id: &str) -> Option<Eleme
     }
     let unit = workload.unit.clone();
     chart = levels(chart, &y, move |value| {
+        if unit.starts_with("bytes") {
+            return figure::with_unit(value, "");
+        }
         let text = figure::with_unit(value, &unit);
         let rate = unit
             .rsplit_once('/')

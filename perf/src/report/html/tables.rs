@@ -9,6 +9,17 @@ use super::palette;
 
 /// A table with all that it holds.
 pub fn table(sheet: &Sheet, caption: &str) -> Element {
+    let marks: Vec<usize> = (0..sheet.columns.len())
+        .map(|index| {
+            sheet
+                .rows
+                .iter()
+                .map(|row| row[index].marks.len())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let marks = &marks;
     let head = sheet.columns.iter().map(|column| {
         let cell = el("th").attr("scope", "col").text(&column.name);
         if column.numeric {
@@ -18,26 +29,36 @@ pub fn table(sheet: &Sheet, caption: &str) -> Element {
         }
     });
     let rows = sheet.rows.iter().map(|row| {
-        el("tr").children(row.iter().zip(&sheet.columns).map(|(cell, column)| {
-            let tone = match cell.tone {
-                Tone::Plain => "",
-                Tone::Worse => "worse",
-                Tone::Better => "better",
-                Tone::Muted => "muted",
-                Tone::Bad => "bad",
-            };
-            let class = match (column.numeric, tone) {
-                (true, "") => "n".to_owned(),
-                (true, tone) => format!("n {tone}"),
-                (false, tone) => tone.to_owned(),
-            };
-            let element = el("td").text(cell.plain());
-            if class.is_empty() {
-                element
-            } else {
-                element.class(class)
-            }
-        }))
+        el("tr").children(row.iter().zip(&sheet.columns).enumerate().map(
+            |(index, (cell, column))| {
+                let tone = match cell.tone {
+                    Tone::Plain => "",
+                    Tone::Worse => "worse",
+                    Tone::Better => "better",
+                    Tone::Muted => "muted",
+                    Tone::Bad => "bad",
+                };
+                let class = match (column.numeric, tone) {
+                    (true, "") => "n".to_owned(),
+                    (true, tone) => format!("n {tone}"),
+                    (false, tone) => tone.to_owned(),
+                };
+                let element = el("td").text(&cell.text);
+                let element = match marks[index] {
+                    0 => element,
+                    width => element.child(
+                        el("span")
+                            .class(format!("m m{}", width.min(4)))
+                            .text(&cell.marks),
+                    ),
+                };
+                if class.is_empty() {
+                    element
+                } else {
+                    element.class(class)
+                }
+            },
+        ))
     });
     let table = el("table")
         .child(el("caption").text(caption))
