@@ -27,7 +27,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
         session: false,
         cntr_2018: Some(("compilebench create", 7.3)),
         tools: &["tar", "sh", "find", "cat"],
-        seconds: 1.0,
+        seconds: 3.0,
         prepare: |place| {
             tarball(place, "tree.tar", "-cf")?;
             for tree in TREES {
@@ -65,7 +65,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
         about: "read three trees, write an object beside each source",
         cache: Cache::Fresh,
         cntr_2018: Some(("compilebench compile", 2.3)),
-        seconds: 1.0,
+        seconds: 2.0,
         prepare: |place| {
             trees(place)?;
             objects(place)?;

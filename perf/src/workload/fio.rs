@@ -52,8 +52,9 @@ struct Job {
     cntr_2018: Option<(&'static str, f64)>,
 }
 
-/// Number of files of the jobs with small files in the full profile.
-const FILES: u64 = 16_384;
+/// Small files in the full profile: read again and again, or each created once, which a journal may make slow.
+const FILES_READ: u64 = 16_384;
+const FILES_CREATED: u64 = 4_096;
 
 macro_rules! job {
     ($name:literal, $figure:ident, $cache:ident, $about:literal) => {
@@ -250,11 +251,15 @@ pub fn all() -> Vec<Box<dyn Workload>> {
 impl Job {
     fn command(&self, place: &Place) -> Command {
         let size = &place.size;
+        let files = match self.end {
+            End::Time => FILES_READ,
+            End::Work => FILES_CREATED,
+        };
         place
             .command("fio")
             .directory(place.dir.join("data"))
             .env("SIZE", size.count(self.bytes.0, self.bytes.1).to_string())
-            .env("FILES", size.count(FILES, 64).to_string())
+            .env("FILES", size.count(files, 64).to_string())
             .env("TIME", format!("{:.0}ms", size.seconds * 1000.0))
             .arg("--output-format=json+")
     }
@@ -306,7 +311,7 @@ impl Workload for Job {
         // fio itself needs 0.3 s; warming reads all once.
         let work = match self.end {
             End::Time => size.seconds,
-            End::Work => 2.0 * size.scale,
+            End::Work => 4.0 * size.scale,
         };
         Duration::from_secs_f64(work + 1.0)
     }

@@ -16,7 +16,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
 }
 
 fn files(size: &Size) -> u64 {
-    size.count(4000, 40)
+    size.count(1000, 40)
 }
 
 impl Workload for FsMark {

@@ -22,7 +22,7 @@ impl Workload for Gzip {
         WorkloadInfo {
             name: "gzip".into(),
             group: "trees".into(),
-            about: "compress a file of 64 MiB".into(),
+            about: "compress a file of 32 MiB".into(),
             unit: "s".into(),
             better: Better::Lower,
             cache: Cache::Warm,
@@ -43,7 +43,7 @@ impl Workload for Gzip {
     }
 
     fn prepare(&self, native: &Place) -> Result<()> {
-        let bytes = native.size.count(64 << 20, 1 << 20);
+        let bytes = native.size.count(32 << 20, 1 << 20);
         initial::once(&native.dir, "text", &bytes.to_string(), || {
             let path = native.dir.join("text");
             let write = || -> std::io::Result<()> {

@@ -19,7 +19,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
 }
 
 fn transactions(size: &Size) -> u64 {
-    size.count(25_000, 500)
+    size.count(10_000, 500)
 }
 
 fn script(size: &Size) -> String {

@@ -40,9 +40,9 @@ pub fn all() -> Vec<Box<dyn Workload>> {
 impl Sqlite {
     fn count(self, size: &Size) -> u64 {
         match self {
-            Sqlite::Insert => size.count(2000, 20),
-            Sqlite::Batch => size.count(1_000_000, 2000),
-            Sqlite::Select => size.count(200_000, 1000),
+            Sqlite::Insert => size.count(500, 20),
+            Sqlite::Batch => size.count(60_000, 2000),
+            Sqlite::Select => size.count(50_000, 1000),
         }
     }
 
@@ -113,7 +113,7 @@ impl Workload for Sqlite {
     }
 
     fn expected(&self, size: &Size) -> Duration {
-        Duration::from_secs_f64(0.3 + 5.0 * size.scale)
+        Duration::from_secs_f64(0.5 + 2.5 * size.scale)
     }
 
     fn prepare(&self, native: &Place) -> Result<()> {
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn scripts_have_the_statements_that_are_counted() {
         let size = Size {
-            scale: 0.0025,
+            scale: 0.04,
             seconds: 1.0,
         };
         let count = |script: &str, word: &str| script.matches(word).count() as u64;
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(count(&insert, "INSERT"), Sqlite::Insert.count(&size));
         assert_eq!(count(&insert, "BEGIN"), 0);
         let batch = Sqlite::Batch.script(&size);
-        assert_eq!(count(&batch, "INSERT"), 2500);
+        assert_eq!(count(&batch, "INSERT"), 2400);
         assert_eq!((count(&batch, "BEGIN;"), count(&batch, "COMMIT;")), (3, 3));
         assert!(batch.trim_end().ends_with("COMMIT;"));
         let select = Sqlite::Select.script(&size);

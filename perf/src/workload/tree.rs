@@ -67,7 +67,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
             prepare: |place| tarball(place, "tree.tar", "-cf"),
             command: |place| place.command("tar").args(["-xf", "tree.tar", "-C", "out"]),
             check: |place, _| same(source::count(&place.host.join("out"))?, files(&place.size)),
-            ..writing("tree-untar", "tar -x of a tree", 0.5)
+            ..writing("tree-untar", "tar -x of a tree", 1.5)
         },
         Tree {
             cntr_2018: Some(("unpack tarball", 1.2)),
@@ -79,7 +79,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
                     .args(["-xzf", "tree.tar.gz", "-C", "out"])
             },
             check: |place, _| same(source::count(&place.host.join("out"))?, files(&place.size)),
-            ..writing("tree-unpack", "tar -xz of a compressed tree", 0.8)
+            ..writing("tree-unpack", "tar -xz of a compressed tree", 2.0)
         },
         walk(
             "tree-walk-cold",
@@ -141,7 +141,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
             ..writing(
                 "git-commit",
                 "git init, add and commit of a whole tree",
-                2.0,
+                3.0,
             )
         },
         Tree {
@@ -178,7 +178,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
             },
             command: |place| place.command("cp").args(["-r", "tree", "copy"]),
             check: |place, _| same(source::count(&place.host.join("copy"))?, files(&place.size)),
-            ..writing("tree-copy", "cp -r", 0.6)
+            ..writing("tree-copy", "cp -r", 2.0)
         },
         Tree {
             tools: &["rm"],
@@ -193,7 +193,7 @@ pub fn all() -> Vec<Box<dyn Workload>> {
                 ensure!(!place.host.join("tree").exists(), "the tree is still there");
                 Ok(())
             },
-            ..writing("tree-remove", "rm -rf", 0.2)
+            ..writing("tree-remove", "rm -rf", 2.0)
         },
     ];
     trees
