@@ -312,7 +312,7 @@ fn shares_the_view_of_connections() -> Result<()> {
 fn goes_into_the_background() -> Result<()> {
     let stage = Stage::new()?;
     let target = stage.script(
-        r#"exec "$3" mount --daemonize "$1" "$2" -o allow_other"#,
+        r#"exec "$3" "$4" mount --daemonize "$1" "$2" -o allow_other"#,
         "foreground = false",
     )?;
     available(&self::target("cntr")?)?;
@@ -476,7 +476,10 @@ fn another_directory() -> Result<()> {
     let stage = Stage::new()?;
     let other = stage.path("other");
     fs::create_dir(&other)?;
-    let script = format!(r#"exec "$3" mount {} "$2" -o allow_other"#, other.display());
+    let script = format!(
+        r#"exec "$3" "$4" mount {} "$2" -o allow_other"#,
+        other.display()
+    );
     let target = stage.script(&script, "")?;
     available(&self::target("cntr")?)?;
     let mut up = stage.up(&target, 1)?;
@@ -495,7 +498,7 @@ fn ignores_fsync() -> Result<()> {
     needs_disk()?;
     let stage = Stage::new()?;
     let target = stage.script(
-        r#"exec strace -f -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:retval=0 "$3" mount "$1" "$2" -o allow_other"#,
+        r#"exec strace -f -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:retval=0 "$3" "$4" mount "$1" "$2" -o allow_other"#,
         "requires = ['strace']",
     )?;
     available(&self::target("cntr")?)?;

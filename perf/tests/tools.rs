@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use perf::job::{Control, Place, Size};
 use perf::result::{Cache, TargetKind};
 use perf::workload::{
@@ -44,28 +44,28 @@ fn main() {
             names.insert(name.clone()),
             "two workloads are called {name}"
         );
-        let missing = workload.missing();
-        let title = match &missing {
-            Some(reason) => format!("{name}: {reason}"),
-            None => name,
-        };
-        trials.push(
-            Trial::test(title, move || measure(workload.as_ref()))
-                .with_ignored_flag(missing.is_some()),
-        );
+        trials.push(trial(name, workload, measure));
     }
     for workload in [pgbench::all().remove(1), web::all().remove(0)] {
-        let missing = workload.missing();
         let name = format!("{} out of time leaves no process", workload.info().name);
-        trials.push(
-            Trial::test(name, move || out_of_time(workload.as_ref()))
-                .with_ignored_flag(missing.is_some()),
-        );
+        trials.push(trial(name, workload, out_of_time));
     }
     let mut arguments = Arguments::from_args();
     // Most of them wait for a disk or a clock.
     arguments.test_threads = arguments.test_threads.or(Some(4));
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A test of a workload, skipped where its tools are missing.
+fn trial(
+    name: String,
+    workload: Box<dyn Workload>,
+    test: fn(&dyn Workload) -> Result<(), Failed>,
+) -> Trial {
+    Trial::ignorable_test(name, move || match workload.missing() {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => test(workload.as_ref()).map(|()| Completion::Completed),
+    })
 }
 
 /// A directory, and where it is worked in.

@@ -146,9 +146,9 @@ struct Demo {
     signals: Signals,
 }
 
-/// This program, even if its file has been replaced meanwhile.
+/// This program with other arguments.
 fn cntr(arguments: &[&str]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = super::own_program();
     command.args(arguments).stdin(Stdio::null());
     command
 }

@@ -13,6 +13,7 @@ mod stat;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -70,12 +71,17 @@ enum Command {
 /// Runs the command the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    main_with(&std::env::args_os().collect::<Vec<_>>())
+    main_with(&[], &std::env::args_os().collect::<Vec<_>>())
 }
 
-/// Runs a command line, the name of the program first: for programs that have cntr built in.
+/// Words between the name of a program that has cntr built in and cntr's own arguments.
+static BUILT_INTO: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Runs a command line, the name of the program first: for programs that have cntr built in. Started with `prefix` as
+/// their first arguments, they run cntr with the rest.
 #[must_use]
-pub fn main_with(arguments: &[OsString]) -> ExitCode {
+pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
+    let _ = BUILT_INTO.set(prefix.to_vec());
     if arguments.first().is_some_and(is_mount_helper) {
         return finish(mount_helper::main(arguments));
     }
@@ -105,6 +111,13 @@ pub fn main_with(arguments: &[OsString]) -> ExitCode {
         Command::Doctor(args) => doctor::run(args, global),
         Command::Demo(args) => demo::run(args, global),
     })
+}
+
+/// This program, even if its file has been replaced meanwhile.
+fn own_program() -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(BUILT_INTO.get().into_iter().flatten());
+    command
 }
 
 /// Whether the program was called as mount(8) calls its helpers: `mount.fuse.cntr` or `mount.cntr`.

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -170,7 +170,7 @@ fn daemonize(
     target: &Path,
     global: &Global,
 ) -> anyhow::Result<ExitCode> {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = super::own_program();
     command.arg("mount").arg("--tell");
     if global.verbose > 0 {
         command.arg(format!("-{}", "v".repeat(usize::from(global.verbose))));

@@ -92,7 +92,12 @@ fn table(listing: &Listing) -> String {
         text.push('\n');
     }
     text += "\nWorkloads (q: in the quick profile, s: in sessions, too):\n";
-    let wide = width(&mut listing.workloads.iter().map(|workload| workload.info.name.len()));
+    let wide = width(
+        &mut listing
+            .workloads
+            .iter()
+            .map(|workload| workload.info.name.len()),
+    );
     let mut group = "";
     for workload in &listing.workloads {
         if workload.info.group != group {

@@ -76,7 +76,7 @@ pub fn main() -> ExitCode {
         Command::Null(arguments) => crate::load::null::run(&arguments),
         Command::Cntr { arguments } => {
             let line: Vec<OsString> = std::iter::once("cntr".into()).chain(arguments).collect();
-            return cntr::cli::main_with(&line);
+            return cntr::cli::main_with(&["cntr".into()], &line);
         }
     };
     result.unwrap_or_else(|error| {

@@ -190,11 +190,8 @@ const FILES: f64 = 1.3e7;
 fn output(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = match asked {
         Some(path) => path.to_owned(),
-        None => Path::new("perf-results").join(
-            jiff::Timestamp::now()
-                .strftime("%Y%m%d-%H%M%S")
-                .to_string(),
-        ),
+        None => Path::new("perf-results")
+            .join(jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()),
     };
     fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     // Better now than after an hour of measuring.
@@ -202,10 +199,7 @@ fn output(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot write results to {}", path.display()))?;
     let type_of_out = statfs(&path)?.filesystem_type();
     if type_of_out == nix::sys::statfs::FUSE_SUPER_MAGIC {
-        eprintln!(
-            "perf: warning: {} is on a FUSE file system",
-            path.display()
-        );
+        eprintln!("perf: warning: {} is on a FUSE file system", path.display());
     }
     Ok(path)
 }

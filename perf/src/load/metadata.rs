@@ -20,6 +20,9 @@ use crate::result::{Latency, Usage};
 /// Names that are made before it is known how fast they are used up.
 const FIRST_BATCH: u64 = 1000;
 
+/// Names that a batch of all clients has at most: servers that hold a descriptor for each stay below the usual limits.
+const MOST: u64 = 16_000;
+
 /// How many more names are made than seem to be needed.
 const RESERVE: f64 = 1.2;
 
@@ -210,7 +213,7 @@ fn stretch(
     }
 }
 
-/// Operations that each client will probably do in the time that is left.
+/// Operations that each client will probably do in the time that is left, but no more than [`MOST`] in all.
 fn wanted(workers: &[Worker], sum: &Stretch, goal: &Goal) -> u64 {
     let calls = workers.iter().map(|worker| worker.tally.calls).max();
     match (goal.time, sum.time, calls) {
@@ -219,7 +222,9 @@ fn wanted(workers: &[Worker], sum: &Stretch, goal: &Goal) -> u64 {
         (time, taken, Some(calls)) => {
             let rate = calls as f64 / taken as f64;
             let left = time.saturating_sub(taken) as f64;
-            ((rate * left * RESERVE) as u64).max(FIRST_BATCH / 10)
+            ((rate * left * RESERVE) as u64)
+                .min(MOST / workers.len() as u64)
+                .max(FIRST_BATCH / 10)
         }
     }
 }

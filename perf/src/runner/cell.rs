@@ -79,12 +79,7 @@ impl Cell<'_> {
         self.flush()?;
         let mut up = self
             .target
-            .up(
-                self.arena,
-                self.host,
-                self.workload.mounts(),
-                self.control,
-            )
+            .up(self.arena, self.host, self.workload.mounts(), self.control)
             .context("cannot bring up the target")?;
         let measured = self.on(&up);
         let died = up.died();

@@ -173,8 +173,7 @@ impl Runner {
         self.progress.show("checking", target.name());
         let host = self.stage.join("verify").join(target.name());
         let verified = || -> anyhow::Result<(Vec<Check>, _)> {
-            fs::create_dir_all(&host)
-                .with_context(|| format!("cannot make {}", host.display()))?;
+            fs::create_dir_all(&host).with_context(|| format!("cannot make {}", host.display()))?;
             let mut up = target.up(&self.arena, &host, 1, &self.control)?;
             let checks = verify(target, &mut up, &host);
             let parameters = up.parameters().clone();

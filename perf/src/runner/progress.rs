@@ -15,6 +15,9 @@ use crate::workload::Workload;
 /// Mounting, preparing and cleaning up, per measurement.
 const OVERHEAD: Duration = Duration::from_millis(150);
 
+/// Characters of an error that are shown meanwhile; the report has all of it.
+const WIDTH: usize = 200;
+
 /// Progress of a run.
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -56,7 +59,10 @@ impl Progress {
                     .filter(|workload| workload.applies(target.kind()))
                     .map(|workload| expected(workload.as_ref(), &plan.size))
                     .sum();
-                (target.name().to_owned(), seconds.min(each) * f64::from(plan.rounds))
+                (
+                    target.name().to_owned(),
+                    seconds.min(each) * f64::from(plan.rounds),
+                )
             })
             .collect();
         Progress {
@@ -77,7 +83,10 @@ impl Progress {
             let total = self.begun.elapsed() + self.remaining();
             let share = self.begun.elapsed().as_secs_f64() / total.as_secs_f64().max(0.001);
             bar.set_position((share * 1000.0) as u64);
-            bar.set_message(format!("about {} left: {what} ({detail})", clock(self.remaining())));
+            bar.set_message(format!(
+                "about {} left: {what} ({detail})",
+                clock(self.remaining())
+            ));
         }
     }
 
@@ -107,7 +116,9 @@ impl Progress {
 
     /// A measurement failed.
     pub fn failed(&self, workload: &str, target: &str, error: &str) {
-        self.line(&format!("  {workload} on {target} failed: {error}"));
+        let line = error.lines().next().unwrap_or_default();
+        let line: String = line.chars().take(WIDTH).collect();
+        self.line(&format!("  {workload} on {target} failed: {line}"));
     }
 
     /// A workload was measured on all targets.
@@ -119,7 +130,11 @@ impl Progress {
             .filter(|row| row.workload == name && !row.samples.is_empty())
             .map(|row| {
                 let values: Vec<f64> = row.samples.iter().map(|sample| sample.value).collect();
-                format!("{} {}", row.target, Rounded(stats::median(&values).unwrap_or(f64::NAN)))
+                format!(
+                    "{} {}",
+                    row.target,
+                    Rounded(stats::median(&values).unwrap_or(f64::NAN))
+                )
             })
             .collect();
         let unit = run.workload(name).map_or("", |info| info.unit.as_str());
@@ -161,7 +176,11 @@ impl Progress {
             .learned
             .values()
             .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        if expected > 0.0 { actual / expected } else { 1.0 }
+        if expected > 0.0 {
+            actual / expected
+        } else {
+            1.0
+        }
     }
 
     fn forget(&mut self, target: &str, seconds: f64) {

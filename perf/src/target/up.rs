@@ -65,7 +65,7 @@ impl Target {
             let mounts = (0..instances.max(1)).map(|_| Mounted::new(self, arena, &host, control));
             Way::Mounts(mounts.collect::<Result<_, _>>()?)
         };
-        let mut up = Up {
+        let up = Up {
             target: self.name().to_owned(),
             kind: self.kind(),
             host,
@@ -75,7 +75,6 @@ impl Target {
         if self.kind() == TargetKind::Session {
             up.probe(control)?;
         }
-        up.read_parameters(self);
         Ok(up)
     }
 }
@@ -198,7 +197,8 @@ impl Up {
         })
     }
 
-    fn read_parameters(&mut self, target: &Target) {
+    /// Adds to the parameters what shows only while the target is up; this takes a while.
+    pub(super) fn inspect(&mut self, target: &Target) {
         if let Some(session) = self.session() {
             let engine = session.container().engine();
             self.note("container", engine);

@@ -23,9 +23,10 @@ const STRANGER: &str = "nobody";
 /// What was seen, with the verdict.
 pub(super) type Seen = (Verdict, String);
 
-/// Checks what a target claims, in a directory of its own below `host`, which is gone afterwards. Whether writes are
-/// delayed becomes a parameter of `up`.
+/// Checks what a target claims, in a directory of its own below `host`, which is gone afterwards. What
+/// shows only while it is up - threads, transport, whether writes are delayed - becomes a parameter of `up`.
 pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
+    up.inspect(target);
     let place = up.workshop(TIME);
     let mut checks = vec![match target.kind() {
         TargetKind::Native => essential("is a bind mount of the directory", native(&place)),
@@ -42,10 +43,16 @@ pub fn verify(target: &Target, up: &mut Up, host: &Path) -> Vec<Check> {
     if target.spec.ours() {
         let claim = target.spec.parameters().remove("transport");
         let found = up.parameters().get("transport").cloned();
-        checks.push(essential("is served by our engine", transport(claim, found)));
+        checks.push(essential(
+            "is served by our engine",
+            transport(claim, found),
+        ));
     }
     if target.spec.needs_uring && !target.spec.ours() {
-        checks.push(essential("speaks FUSE over io_uring", uring(&place.servers)));
+        checks.push(essential(
+            "speaks FUSE over io_uring",
+            uring(&place.servers),
+        ));
     }
     let room = place_in(&place, host, &format!(".perf-check-{}", token()));
     if let Err(error) = guarded(up, || make_room(&room)) {

@@ -5,7 +5,7 @@ mod command;
 mod pages;
 mod specimen;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> std::process::ExitCode {
     if let Some(code) = command::as_program() {
@@ -51,14 +51,13 @@ fn main() -> std::process::ExitCode {
         }),
     ];
     for (name, test) in browser::TESTS {
-        let missing = browser::missing();
-        if let Some(reason) = missing {
-            eprintln!("skipped: {name}: {reason}");
-        }
-        trials.push(
-            Trial::test(name, move || test().map_err(Into::into))
-                .with_ignored_flag(missing.is_some()),
-        );
+        trials.push(Trial::ignorable_test(
+            name,
+            move || match browser::missing() {
+                Some(reason) => Ok(Completion::ignored_with(reason)),
+                None => test().map(|()| Completion::Completed).map_err(Into::into),
+            },
+        ));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
