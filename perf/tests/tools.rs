@@ -1,7 +1,8 @@
 //! Measures every workload made of tools, tiny, and looks at what it says.
 //!
 //! The work is done natively, or on a FUSE server's mount that is made anew for each round, where there is a command for
-//! it: `PERF_TEST_MOUNT='cntr mount -d SOURCE TARGET -o allow_other'`. `PERF_TEST_SHOW=1` shows the figures.
+//! it: `PERF_TEST_MOUNT='cntr mount -d SOURCE TARGET -o allow_other'`. `PERF_TEST_ENTER='cntr attach PID --'`
+//! enters a session for what applies to sessions. `PERF_TEST_SHOW=1` shows the figures.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -159,15 +160,16 @@ impl Site {
         }
     }
 
-    /// For what can be done in a session, a mount namespace stands in for one.
+    /// For what can be done in a session, a mount namespace stands in for one unless there is a command to enter one.
     fn target(&self, kind: TargetKind) -> Place {
-        let enter: &[&str] = match kind {
-            TargetKind::Session => &["/usr/bin/unshare", "--mount", "--"],
-            _ => &[],
+        let session = std::env::var("PERF_TEST_ENTER").unwrap_or("unshare --mount --".into());
+        let enter = match kind {
+            TargetKind::Session => session.as_str(),
+            _ => "",
         };
         Place {
             dir: self.view().to_owned(),
-            enter: enter.iter().map(Into::into).collect(),
+            enter: enter.split_whitespace().map(Into::into).collect(),
             ..self.native()
         }
     }

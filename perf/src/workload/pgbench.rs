@@ -45,7 +45,7 @@ const SETTINGS: [&str; 11] = [
 /// Name of what [`initial`] notes about the cluster.
 const CLUSTER: &str = "cluster";
 
-/// Patience with the server's start and stop.
+/// Patience with the server's start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
@@ -151,11 +151,11 @@ impl<'a> Server<'a> {
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
 
-    /// Asks the server to stop, from where it is: a signal to what enters a session may not reach it.
+    /// Asks the server to stop, from where it is: a signal to what enters a session may not reach it. pg_ctl does not
+    /// wait: it would look for the server's pid file, which another session may still show for a moment.
     fn shut_down(&self, place: &Place, mode: &str) -> Result<()> {
-        let seconds = PATIENCE.as_secs().to_string();
         command(place, "pg_ctl")?
-            .args(["stop", "-s", "-w", "-m", mode, "-t", &seconds, "-D"])
+            .args(["stop", "-s", "-W", "-m", mode, "-D"])
             .arg(place.dir.join("data"))
             .run()?;
         Ok(())
@@ -163,12 +163,10 @@ impl<'a> Server<'a> {
 
     /// Stops it cleanly and waits until it has ended.
     fn stop(mut self) -> Result<()> {
-        let stopped = self
-            .shut_down(self.place, "fast")
-            .with_context(|| format!("postgres says: {}", self.log()));
-        stopped?;
+        self.shut_down(self.place, "fast")
+            .with_context(|| format!("postgres says: {}", self.log()))?;
         if let Some(running) = self.running.take() {
-            running.wait()?;
+            running.wait().context("postgres does not stop cleanly")?;
         }
         Ok(())
     }
@@ -176,15 +174,20 @@ impl<'a> Server<'a> {
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
-        if self.running.as_ref().is_none_or(Running::ended) {
+        let Some(running) = self.running.as_ref().filter(|running| !running.ended()) else {
             return;
-        }
+        };
         // Its children are process groups of their own, so killing it would leave them for a while.
+        let control = self.place.control.for_cleanup(Duration::from_secs(10));
         let place = Place {
-            control: self.place.control.for_cleanup(Duration::from_secs(10)),
+            control: control.clone(),
             ..self.place.clone()
         };
-        let _ = self.shut_down(&place, "immediate");
+        if self.shut_down(&place, "immediate").is_ok() {
+            while !running.ended() && !control.expired() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 }
 
