@@ -6,7 +6,7 @@
 //! | [`catalogue`] | all that are known, those that were asked for |
 //! | [`arena`] | the scratch directory and the container that targets share |
 //! | [`up`] | a target that is ready, and its end |
-//! | [`verify`] | is it what it claims? |
+//! | [`mod@verify`] | is it what it claims? |
 //!
 //! A target leaves nothing behind: no process, mount, FUSE connection or directory, however its server ends. Nothing waits
 //! for a server longer than a deadline; one that does not answer has its connection aborted.

@@ -2,7 +2,7 @@
 //!
 //! The cluster is made once, natively: data checksums on, everything that PostgreSQL does for durability on. All rounds
 //! on all targets go on with the same cluster, so it ages for all alike; a round that fails, and one whose server did not
-//! stop cleanly, leave a cluster that is made anew. Server settings are in [`SETTINGS`]: no checkpoint falls into a
+//! stop cleanly, leave a cluster that is made anew. Server settings are in `SETTINGS`: no checkpoint falls into a
 //! measurement, one is made just before it, and the tables that grow are vacuumed then.
 //!
 //! The server listens on an abstract Unix socket only. A path on the target could be longer than the 107 bytes that a
