@@ -14,6 +14,7 @@
 //! | [`result`] | the file that a run leaves behind |
 //!
 //! Arrows go one way: `cli -> runner -> workload, preflight -> target -> job -> result` and `cli -> report -> stats -> result`.
+//! Workloads and the runner use `stats`, too.
 //! `load` is a program of its own inside this one: workloads start it by command line, so that it can run in a session.
 #![forbid(unsafe_code)]
 

@@ -24,7 +24,7 @@ pub struct ReportArgs {
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Add the explanations of this TOML file: lines like "meta-create/bindfs" = "why" below an "explanations" heading
+    /// Add the explanations of this TOML file: lines like "meta-create/bindfs" = "why" in its table `explanations`
     #[arg(long, value_name = "FILE.toml")]
     pub explain: Vec<PathBuf>,
 

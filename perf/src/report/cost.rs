@@ -131,6 +131,7 @@ mod tests {
                 switches_total: 1000,
                 switches_server: None,
             },
+            took: 1.0,
             latency: None,
             extra: Default::default(),
         }

@@ -87,6 +87,7 @@ mod tests {
             value: 1.0,
             operations: None,
             usage: Usage::default(),
+            took: 1.0,
             latency: Latency::of(&histogram),
             extra: Default::default(),
         }

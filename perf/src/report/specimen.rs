@@ -79,6 +79,7 @@ pub(super) fn row(workload: &str, target: &str, values: &[f64]) -> Row {
                     switches_total: 10,
                     switches_server: None,
                 },
+                took: 2.0,
                 latency: None,
                 extra: Default::default(),
             })

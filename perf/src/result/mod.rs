@@ -258,6 +258,9 @@ pub struct Sample {
     pub operations: Option<f64>,
     /// What it cost.
     pub usage: Usage,
+    /// Seconds that all of it took: preparation, mounting, warming up, the measured window, cleaning up.
+    #[serde(default)]
+    pub took: f64,
     /// Latencies of single operations.
     pub latency: Option<Latency>,
     /// Further figures by name, with the unit in the name: `server_rss_bytes`.

@@ -252,6 +252,7 @@ impl Runner {
                         value: measured.value,
                         operations: measured.operations,
                         usage: measured.usage,
+                        took: begun.elapsed().as_secs_f64(),
                         latency: measured.latency,
                         extra: measured.extra,
                     }),

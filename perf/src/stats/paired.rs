@@ -37,6 +37,7 @@ mod tests {
                 value: *value,
                 operations: None,
                 usage: Usage::default(),
+                took: 1.0,
                 latency: None,
                 extra: Default::default(),
             })

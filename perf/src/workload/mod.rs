@@ -114,6 +114,7 @@ pub fn all(scale: f64) -> Vec<Box<dyn Workload>> {
         web::all(),
         enter::all(),
         scaling::all_at(scale),
+        enter::curve(),
     ]
     .into_iter()
     .flatten()

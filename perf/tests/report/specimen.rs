@@ -168,6 +168,7 @@ fn row(
                     switches_total: (8_000.0 / speed) as u64,
                     switches_server: (name != "native").then_some((3_000.0 / speed) as u64),
                 },
+                took: 2.0,
                 latency: match workload.group.as_str() {
                     "metadata" | "databases" => latency(random, 9_000.0 / speed),
                     _ => None,
