@@ -132,8 +132,6 @@ fn a_small_run() -> Result<(), Failed> {
             "--workload",
             "meta-stat",
             "--target",
-            "native",
-            "--target",
             "cntr",
         ],
     )

@@ -12,10 +12,10 @@ use super::CatalogueArgs;
 use crate::job::Control;
 use crate::preflight;
 use crate::report;
-use crate::result::Run;
+use crate::result::{Run, TargetKind};
 use crate::runner::plan::{self, Plan, Profile};
 use crate::runner::{self, Start};
-use crate::target::Catalogue;
+use crate::target::{Catalogue, Target};
 use crate::workload;
 
 /// Arguments of `perf run`.
@@ -26,8 +26,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Profile::Quick)]
     profile: Profile,
 
-    /// Measure on this target; `found` for all that can be used here, patterns like 'cntr*'
-    /// [default: native and cntr]
+    /// Measure on this target; `found` for all that can be used here, patterns like 'cntr*'. What
+    /// ratios are made with - native, and nsenter for sessions - is always measured [default: cntr]
     #[arg(long = "target", value_name = "NAME")]
     targets: Vec<String>,
 
@@ -98,7 +98,7 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         &arguments.catalogue.files,
         arguments.catalogue.cntr.as_deref(),
     )?;
-    let targets = catalogue.select(&arguments.targets)?;
+    let targets = with_baselines(&catalogue, catalogue.select(&arguments.targets)?)?;
     let mut size = arguments.profile.size();
     size.scale = arguments.scale.unwrap_or(size.scale);
     size.seconds = arguments.seconds.unwrap_or(size.seconds);
@@ -167,6 +167,24 @@ pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         None if arguments.strict && !complete(&measured) => ExitCode::from(INCOMPLETE),
         None => ExitCode::SUCCESS,
     })
+}
+
+/// Adds what ratios are made with: native, and nsenter where there are sessions.
+fn with_baselines(catalogue: &Catalogue, chosen: Vec<Target>) -> anyhow::Result<Vec<Target>> {
+    let sessions = chosen
+        .iter()
+        .any(|target| target.kind() == TargetKind::Session);
+    let needed = ["native", "nsenter"]
+        .into_iter()
+        .take(if sessions { 2 } else { 1 });
+    let mut all = Vec::new();
+    for name in needed {
+        if !chosen.iter().any(|target| target.name() == name) {
+            all.extend(catalogue.select(&[name.to_owned()])?);
+        }
+    }
+    all.extend(chosen);
+    Ok(all)
 }
 
 /// Exit code of a strict run that is not complete.
