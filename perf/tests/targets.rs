@@ -89,7 +89,7 @@ impl Stage {
              command = ['{{program}}', '-c', '''{script}''', 'server', '{{source}}', '{{mountpoint}}', '{{cntr}}']\n{further}\n"
         );
         fs::write(&file, text)?;
-        let catalogue = Catalogue::load(&[file], None)?;
+        let catalogue = Catalogue::load(&[file], &engine())?;
         Ok(catalogue.select(&["mine".to_owned()])?.remove(0))
     }
 
@@ -135,7 +135,7 @@ impl Stage {
 }
 
 fn catalogue() -> Catalogue {
-    Catalogue::load(&[], None).expect("what is checked in can be read")
+    Catalogue::load(&[], &engine()).expect("what is checked in can be read")
 }
 
 fn target(name: &str) -> Result<Target> {
@@ -618,6 +618,11 @@ fn session(name: &str) -> Result<()> {
     ensure!(!sleeps(), "the job still runs");
     stage.nothing_left()?;
     stage.end()
+}
+
+/// The engine that is built into the program.
+fn engine() -> Vec<OsString> {
+    vec![env!("CARGO_BIN_EXE_perf").into(), "cntr".into()]
 }
 
 fn trial(

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::CatalogueArgs;
 use crate::result::{TargetInfo, TargetKind, WorkloadInfo};
-use crate::target::Catalogue;
 use crate::workload;
 
 /// Arguments of `perf list`.
@@ -41,10 +40,7 @@ struct Listed {
 /// # Errors
 /// A file of targets cannot be used.
 pub fn run(arguments: &ListArgs) -> anyhow::Result<ExitCode> {
-    let catalogue = Catalogue::load(
-        &arguments.catalogue.files,
-        arguments.catalogue.cntr.as_deref(),
-    )?;
+    let catalogue = arguments.catalogue.load()?;
     let listing = Listing {
         targets: catalogue
             .targets()

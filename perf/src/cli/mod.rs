@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+
+use crate::target::catalogue::{self, Catalogue};
 
 /// Exit code of a command that failed.
 const FAILED: u8 = 1;
@@ -63,6 +66,14 @@ struct CatalogueArgs {
     /// The cntr to measure [default: the one that is built in]
     #[arg(long, value_name = "PATH")]
     cntr: Option<PathBuf>,
+}
+
+impl CatalogueArgs {
+    fn load(&self) -> anyhow::Result<Catalogue> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let engine = catalogue::engine(self.cntr.as_deref(), &own)?;
+        Ok(Catalogue::load(&self.files, &engine)?)
+    }
 }
 
 /// Runs the command.

@@ -94,10 +94,7 @@ fn positive(text: &str) -> Result<f64, String> {
 /// # Errors
 /// The choice is not possible, the pre-flight refuses, or the results cannot be written.
 pub fn run(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
-    let catalogue = Catalogue::load(
-        &arguments.catalogue.files,
-        arguments.catalogue.cntr.as_deref(),
-    )?;
+    let catalogue = arguments.catalogue.load()?;
     let targets = with_baselines(&catalogue, catalogue.select(&arguments.targets)?)?;
     let mut size = arguments.profile.size();
     size.scale = arguments.scale.unwrap_or(size.scale);

@@ -38,29 +38,25 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// What comes with this program, and what `files` add or replace. `cntr` is the program of our engine, by default
-    /// the one that is built into this program.
+    /// What comes with this program, and what `files` add or replace. `cntr` is the command line of our engine as
+    /// [`engine`] tells it; empty if there is none.
     ///
     /// # Errors
-    /// A file cannot be read or understood, or `cntr` is no program.
-    pub fn load(files: &[PathBuf], cntr: Option<&Path>) -> Result<Catalogue, TargetError> {
-        let cntr = match cntr {
-            Some(path) => vec![given(path)?.into()],
-            None => built_in(),
-        };
+    /// A file cannot be read or understood.
+    pub fn load(files: &[PathBuf], cntr: &[OsString]) -> Result<Catalogue, TargetError> {
         let mut catalogue = Catalogue {
             targets: Vec::new(),
         };
         for (origin, file, text) in CHECKED_IN {
             let specs = Spec::parse(text, Path::new(file))?;
-            catalogue.add(specs, origin, &cntr);
+            catalogue.add(specs, origin, cntr);
         }
         for file in files {
             let text = fs::read_to_string(file).map_err(|source| TargetError::Read {
                 file: file.clone(),
                 source,
             })?;
-            catalogue.add(Spec::parse(&text, file)?, Origin::User, &cntr);
+            catalogue.add(Spec::parse(&text, file)?, Origin::User, cntr);
         }
         Ok(catalogue)
     }
@@ -141,27 +137,21 @@ impl Catalogue {
     }
 }
 
-/// The program that somebody asked for, with its whole path: it is also started from other directories.
-fn given(path: &Path) -> Result<PathBuf, TargetError> {
+/// The command line of our engine: the program `cntr`, by its whole path, as it is also started from other directories;
+/// without one the engine that is built into `own`, the program `perf`.
+///
+/// # Errors
+/// `cntr` is no program.
+pub fn engine(cntr: Option<&Path>, own: &Path) -> Result<Vec<OsString>, TargetError> {
+    let Some(path) = cntr else {
+        return Ok(vec![own.into(), "cntr".into()]);
+    };
     tool::find(path)
         .and_then(|path| path.canonicalize().ok())
+        .map(|path| vec![path.into()])
         .ok_or_else(|| TargetError::Engine {
             path: path.to_owned(),
         })
-}
-
-/// The command line of the engine that is built into this program; empty where this program is not `perf`, nor one of
-/// its tests, which are a directory below it.
-fn built_in() -> Vec<OsString> {
-    let Ok(own) = std::env::current_exe() else {
-        return Vec::new();
-    };
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .find_map(|directory| tool::find(directory.join("perf")))
-        .map(|perf| vec![perf.into(), "cntr".into()])
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -175,12 +165,12 @@ mod tests {
 
     fn select(names: &[&str]) -> Result<Vec<Target>, TargetError> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        Catalogue::load(&[], None).unwrap().select(&names)
+        Catalogue::load(&[], &[]).unwrap().select(&names)
     }
 
     #[test]
     fn native_is_the_first_and_the_only_native_one() {
-        let catalogue = Catalogue::load(&[], None).unwrap();
+        let catalogue = Catalogue::load(&[], &[]).unwrap();
         assert_eq!(catalogue.targets()[0].name(), "native");
         let native = catalogue
             .targets()
@@ -218,25 +208,30 @@ mod tests {
             )
         };
         fs::write(&file, one("mine") + &one("bindfs")).unwrap();
-        let before = Catalogue::load(&[], None).unwrap();
-        let catalogue = Catalogue::load(std::slice::from_ref(&file), None).unwrap();
+        let before = Catalogue::load(&[], &[]).unwrap();
+        let catalogue = Catalogue::load(std::slice::from_ref(&file), &[]).unwrap();
         assert_eq!(catalogue.targets().len(), before.targets().len() + 1);
         let replaced = catalogue.select(&["bindfs".to_owned()]).unwrap();
         assert_eq!(replaced[0].origin(), Origin::User);
         let reason = replaced[0].unavailable().unwrap();
         assert_eq!(reason, "no-such-server is not installed");
-        let error = Catalogue::load(&[directory.path().join("none")], None).unwrap_err();
+        let error = Catalogue::load(&[directory.path().join("none")], &[]).unwrap_err();
         assert!(matches!(error, TargetError::Read { .. }), "{error}");
     }
 
     #[test]
     fn our_engine_can_be_chosen() {
-        let path = Path::new("/bin/true");
-        let catalogue = Catalogue::load(&[], Some(path)).unwrap();
-        let cntr = &catalogue.select(&["cntr".to_owned()]).unwrap()[0];
-        let program = PathBuf::from(&cntr.info().command[0]);
-        assert_eq!(program, path.canonicalize().unwrap());
-        let error = Catalogue::load(&[], Some(Path::new("/etc/passwd"))).unwrap_err();
+        let (own, path) = (Path::new("/opt/perf"), Path::new("/bin/true"));
+        let line = |cntr| {
+            let catalogue = Catalogue::load(&[], &engine(cntr, own).unwrap()).unwrap();
+            catalogue.select(&["cntr".to_owned()]).unwrap()[0]
+                .info()
+                .command
+        };
+        assert_eq!(line(None)[..3], ["/opt/perf", "cntr", "mount"]);
+        let program = path.canonicalize().unwrap();
+        assert_eq!(line(Some(path))[..2], [program.to_str().unwrap(), "mount"]);
+        let error = engine(Some(Path::new("/etc/passwd")), own).unwrap_err();
         assert!(error.to_string().contains("is not a program"), "{error}");
     }
 }
