@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use glob::Pattern;
 use serde::Deserialize;
 
 use crate::result::{Run, WorkloadInfo};
@@ -91,17 +92,9 @@ fn specificity(key: &str) -> (std::cmp::Reverse<usize>, usize) {
     (std::cmp::Reverse(stars), key.len() - stars)
 }
 
-/// Whether `pattern`, with `*` for any characters, matches all of `text`.
+/// Whether `pattern` matches all of `text`.
 fn glob(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(index, _)| index)
-                .chain([rest.len()])
-                .any(|index| glob(after, &rest[index..]))
-        }),
-    }
+    Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text))
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ const SMALL: usize = 4096;
 /// usual limits.
 const LOOKUPS: u64 = 16_000;
 
+/// Names that all clients together remove at most, at full size, and at any size.
+const REMOVALS: u64 = 20_000;
+const FEWEST_REMOVALS: u64 = 2_000;
+
 /// Names per directory, where there are many.
 pub(super) const PER_DIRECTORY: u64 = 1000;
 
@@ -250,6 +254,10 @@ impl Workload for Metadata {
             // In a container the load generator may not do it.
             caches::drop_names(&place.host)?;
             arguments.push("--no-drop".to_owned());
+        } else if self.operation.effect() == Effect::Removes {
+            // To make names takes ext4 much longer than to remove them.
+            let most = place.size.count(REMOVALS, FEWEST_REMOVALS);
+            arguments.push(format!("--operations={most}"));
         } else {
             arguments.push(format!("--warm-up={}", seconds * WARM_UP));
         }
