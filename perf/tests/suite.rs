@@ -318,6 +318,15 @@ fn wrong_input_is_named() -> Result<(), Failed> {
         "{}",
         words(&output)
     );
+    let mistyped = directory.path().join("mistyped");
+    for arguments in [["load", "stat"].as_slice(), &["null"]] {
+        let output = suite().args(arguments).arg(&mistyped).output()?;
+        let text = words(&output);
+        assert!(
+            !output.status.success() && text.contains("mistyped"),
+            "{text}"
+        );
+    }
     // Nothing was made.
     assert_eq!(fs::read_dir(directory.path())?.count(), 0);
     Ok(())

@@ -154,17 +154,7 @@ pub(super) fn measure(args: &LoadArgs) -> Result<Outcome, LoadError> {
         ));
     }
     let (engine, engine_reason) = choose(args.engine, uring::available())?;
-    let result = prepare(args).and_then(|()| work(args, engine, engine_reason));
-    if !args.keep && !args.existing {
-        for client in 0..args.clients {
-            let path = client_dir(&args.dir, client);
-            let removed = fs::remove_dir_all(&path);
-            if result.is_ok() {
-                removed.map_err(|source| LoadError::Prepare { path, source })?;
-            }
-        }
-    }
-    result
+    prepare(args).and_then(|()| work(args, engine, engine_reason))
 }
 
 fn choose(

@@ -1,6 +1,5 @@
 //! Metadata operations, each client a thread.
 
-use std::fs;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
@@ -54,17 +53,7 @@ struct Stretch {
 }
 
 pub(super) fn measure(args: &LoadArgs) -> Result<Outcome, LoadError> {
-    let result = prepare(args).and_then(|mut workers| work(args, &mut workers));
-    if !args.keep && !args.existing {
-        for client in 0..args.clients {
-            let path = client_dir(&args.dir, client);
-            let removed = fs::remove_dir_all(&path);
-            if result.is_ok() {
-                removed.map_err(|source| LoadError::Prepare { path, source })?;
-            }
-        }
-    }
-    result
+    prepare(args).and_then(|mut workers| work(args, &mut workers))
 }
 
 fn prepare(args: &LoadArgs) -> Result<Vec<Worker>, LoadError> {

@@ -30,6 +30,7 @@ mod threads;
 pub mod tree;
 mod uring;
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -100,17 +101,43 @@ pub fn run(args: &LoadArgs) -> anyhow::Result<ExitCode> {
 /// See [`LoadError`].
 pub fn measure(args: &LoadArgs) -> Result<Outcome, LoadError> {
     check(args)?;
+    // A directory that is mistyped is not to be made.
+    let found = fs::metadata(&args.dir).and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    found.map_err(|source| LoadError::Prepare {
+        path: args.dir.clone(),
+        source,
+    })?;
     // Each client may have files open; the soft limit protects programs that use select(2), which this one does not.
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-    if args.operation.is_data() {
+    let result = if args.operation.is_data() {
         data::measure(args)
     } else {
         metadata::measure(args)
+    };
+    if args.keep || args.existing {
+        return result;
     }
+    // A failure of the measurement itself is told first.
+    let removed = remove(args);
+    result.and_then(|outcome| removed.map(|()| outcome))
+}
+
+/// Removes what the clients have made, all of it that can be removed.
+fn remove(args: &LoadArgs) -> Result<(), LoadError> {
+    let mut result = Ok(());
+    for client in 0..args.clients {
+        let path = tree::client_dir(&args.dir, client);
+        let removed = fs::remove_dir_all(&path);
+        result = result.and(removed.map_err(|source| LoadError::Prepare { path, source }));
+    }
+    result
 }
 
 fn check(args: &LoadArgs) -> Result<(), LoadError> {
