@@ -21,6 +21,8 @@ pub struct Window {
 struct Machine {
     /// In seconds.
     busy: f64,
+    /// In seconds.
+    stolen: f64,
     switches: u64,
 }
 
@@ -50,6 +52,7 @@ impl Window {
         Usage {
             seconds,
             cpu_total: (machine.busy - self.machine.busy).max(0.0),
+            cpu_stolen: (machine.stolen - self.machine.stolen).max(0.0),
             cpu_server: server.map(|(before, after)| (after.cpu - before.cpu).max(0.0)),
             switches_total: machine.switches.saturating_sub(self.machine.switches),
             switches_server: server
@@ -58,7 +61,7 @@ impl Window {
     }
 }
 
-/// Of `/proc/stat`: everything but idle, iowait, steal and the guests' time, which is part of user time.
+/// Of `/proc/stat`: as busy everything but idle, iowait, steal and the guests' time, which is part of user time.
 fn read_machine() -> Machine {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
@@ -67,6 +70,7 @@ fn read_machine() -> Machine {
         .unwrap_or(100) as f64;
     let mut machine = Machine {
         busy: 0.0,
+        stolen: 0.0,
         switches: 0,
     };
     for line in text.lines() {
@@ -80,6 +84,7 @@ fn read_machine() -> Machine {
                     .filter_map(|index| times.get(*index))
                     .sum();
                 machine.busy = busy as f64 / ticks;
+                machine.stolen = times.get(7).copied().unwrap_or(0) as f64 / ticks;
             }
             Some("ctxt") => {
                 machine.switches = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);

@@ -15,6 +15,9 @@ pub const SLOWER: f64 = 0.95;
 /// Above this ratio a row is faster than its baseline.
 pub const FASTER: f64 = 1.05;
 
+/// Share of the CPU time beyond which what the hypervisor takes is said, 0 to 1.
+pub const STOLEN: f64 = 0.05;
+
 /// Coverage that an interval needs before it can tell a difference from chance.
 const ENOUGH: f64 = 0.9;
 
@@ -87,6 +90,8 @@ pub struct Figures {
     pub certainty: Option<Certainty>,
     /// Rounds far from the others.
     pub outliers: Vec<FarRound>,
+    /// What the hypervisor took, if that was much.
+    pub stolen: Option<Stolen>,
     /// Latencies of single operations.
     pub latency: Option<Latencies>,
     /// CPU time and context switches for a unit of work.
@@ -95,6 +100,34 @@ pub struct Figures {
     pub floor_multiple: Option<f64>,
     /// Medians of the further figures.
     pub extra: Vec<(String, f64)>,
+}
+
+/// CPU time that the hypervisor gave to others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stolen {
+    /// Rounds that lost more than [`STOLEN`].
+    pub rounds: usize,
+    /// Largest share of the time that the machine wanted to run, 0 to 1.
+    pub most: f64,
+}
+
+impl Stolen {
+    fn of(samples: &[Sample]) -> Option<Stolen> {
+        let share = |sample: &Sample| {
+            let wanted = sample.usage.cpu_total + sample.usage.cpu_stolen;
+            if wanted > 0.0 {
+                sample.usage.cpu_stolen / wanted
+            } else {
+                0.0
+            }
+        };
+        let shares: Vec<f64> = samples.iter().map(share).collect();
+        let rounds = shares.iter().filter(|share| **share > STOLEN).count();
+        (rounds > 0).then(|| Stolen {
+            rounds,
+            most: shares.into_iter().fold(0.0, f64::max),
+        })
+    }
 }
 
 /// A ratio out of the band around 1.
@@ -267,6 +300,13 @@ impl<'a> Line<'a> {
                 far.score
             ));
         }
+        if let Some(stolen) = self.figures.as_ref().and_then(|figures| figures.stolen) {
+            remarks.push(format!(
+                "the hypervisor took up to {:.0} % of the CPU time, much in {} rounds",
+                stolen.most * 100.0,
+                stolen.rounds
+            ));
+        }
         if self.figures.is_some() && !self.failures.is_empty() {
             remarks.push(format!("{} rounds failed", self.failures.len()));
         }
@@ -307,6 +347,7 @@ impl Figures {
             flag,
             certainty,
             outliers,
+            stolen: Stolen::of(&row.samples),
             latency: Latencies::of(&row.samples),
             cost: Cost::of(workload, &row.samples, base),
             floor_multiple: (row.target != workload.baseline)
@@ -347,6 +388,22 @@ pub fn incomplete(state: State) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::report::specimen;
+
+    #[test]
+    fn what_the_hypervisor_took_is_said() {
+        let mut run = specimen::run(&[("disturbed", &[50.0; 5])]);
+        let row = run.rows.iter_mut().find(|row| row.target == "disturbed");
+        let samples = &mut row.expect("a row").samples;
+        samples[1].usage.cpu_stolen = samples[1].usage.cpu_total;
+        samples[3].usage.cpu_stolen = samples[3].usage.cpu_total / 9.0;
+        let analysis = Analysis::of(&run);
+        let line = analysis.line("meta-create", "disturbed").unwrap();
+        let stolen = line.figures.as_ref().unwrap().stolen.unwrap();
+        assert_eq!((stolen.rounds, stolen.most), (2, 0.5));
+        assert!(line.remarks().iter().any(|remark| remark.contains("50 %")));
+        let native = analysis.line("meta-create", "native").unwrap();
+        assert_eq!(native.figures.as_ref().unwrap().stolen, None);
+    }
 
     #[test]
     fn flags_and_certainty() {

@@ -127,6 +127,7 @@ mod tests {
             usage: Usage {
                 seconds: 2.0,
                 cpu_total: cpu,
+                cpu_stolen: 0.0,
                 cpu_server: Some(cpu / 4.0),
                 switches_total: 1000,
                 switches_server: None,

@@ -1,11 +1,11 @@
 //! Marks behind the figures of a matrix.
 
-use super::analysis::{Absent, Certainty, FASTER, Flag, Line, SLOWER};
+use super::analysis::{Absent, Certainty, FASTER, Flag, Line, SLOWER, STOLEN};
 use super::figure;
 use super::sheet::{Cell, Tone};
 
 /// What the marks mean, in the order in which they are written.
-pub fn legend() -> [(char, String); 8] {
+pub fn legend() -> [(char, String); 9] {
     [
         ('<', format!("below {SLOWER} of the baseline")),
         ('>', format!("above {FASTER} of the baseline")),
@@ -13,6 +13,13 @@ pub fn legend() -> [(char, String); 8] {
         ('?', "too few rounds to tell it from chance".to_owned()),
         ('*', "explained below".to_owned()),
         ('o', "a round is an outlier".to_owned()),
+        (
+            's',
+            format!(
+                "the hypervisor took more than {:.0} % of the CPU time of a round",
+                STOLEN * 100.0
+            ),
+        ),
         ('f', "some rounds failed".to_owned()),
         (
             '=',
@@ -54,6 +61,9 @@ pub fn of(line: &Line<'_>) -> String {
     }
     if !figures.outliers.is_empty() {
         marks.push('o');
+    }
+    if figures.stolen.is_some() {
+        marks.push('s');
     }
     if !line.failures.is_empty() {
         marks.push('f');

@@ -75,6 +75,7 @@ pub(super) fn row(workload: &str, target: &str, values: &[f64]) -> Row {
                 usage: Usage {
                     seconds: 1.0,
                     cpu_total: 0.5,
+                    cpu_stolen: 0.0,
                     cpu_server: None,
                     switches_total: 10,
                     switches_server: None,

@@ -8,9 +8,12 @@ pub mod histogram;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 pub use environment::Environment;
@@ -275,6 +278,9 @@ pub struct Usage {
     pub seconds: f64,
     /// CPU time of all of the machine in seconds: clients, servers and the kernel's own threads.
     pub cpu_total: f64,
+    /// CPU time the hypervisor gave to others while this machine wanted to run, in seconds; 0 where that is not told.
+    #[serde(default)]
+    pub cpu_stolen: f64,
     /// CPU time of the target's server in seconds, where it has one and it is known.
     pub cpu_server: Option<f64>,
     /// Context switches of all of the machine.
@@ -292,8 +298,22 @@ pub struct Failure {
     pub error: String,
 }
 
+/// What gzip files start with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The text in `path`.
+fn read(path: &Path) -> std::io::Result<String> {
+    let bytes = fs::read(path)?;
+    if !bytes.starts_with(&GZIP) {
+        return String::from_utf8(bytes).map_err(std::io::Error::other);
+    }
+    let mut text = String::new();
+    GzDecoder::new(&bytes[..]).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl Run {
-    /// Reads a file of results.
+    /// Reads a file of results, compressed with gzip or not.
     ///
     /// # Errors
     /// It cannot be read, is not of this format, or of a newer version of it.
@@ -303,7 +323,7 @@ impl Run {
             #[serde(default)]
             version: u32,
         }
-        let text = fs::read_to_string(path).map_err(|source| ResultError::Read {
+        let text = read(path).map_err(|source| ResultError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -321,7 +341,7 @@ impl Run {
         serde_json::from_str(&text).map_err(format)
     }
 
-    /// Writes the file; a reader never sees half of it.
+    /// Writes the file, compressed if its name ends in `.gz`; a reader never sees half of it.
     ///
     /// # Errors
     /// It cannot be written.
@@ -335,8 +355,14 @@ impl Run {
                 .prefix(".perf-")
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(directory)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
+            if path.extension().is_some_and(|extension| extension == "gz") {
+                let mut compressed = GzEncoder::new(&mut file, Compression::best());
+                serde_json::to_writer(&mut compressed, self)?;
+                compressed.finish()?;
+            } else {
+                serde_json::to_writer_pretty(&mut file, self)?;
+                file.write_all(b"\n")?;
+            }
             file.persist(path)?;
             Ok(())
         };

@@ -87,7 +87,7 @@ pub fn formats() -> anyhow::Result<()> {
 
 pub fn explanations() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
-    let file = directory.path().join("run.json");
+    let file = directory.path().join("run.json.gz");
     let reasons = directory.path().join("why.toml");
     specimen::run(5).save(&file)?;
     fs::write(

@@ -164,6 +164,7 @@ fn row(
                 usage: Usage {
                     seconds: 1.5,
                     cpu_total: cpu,
+                    cpu_stolen: 0.0,
                     cpu_server: (name != "native").then_some(cpu * (1.0 - speed.min(0.97)) * 0.6),
                     switches_total: (8_000.0 / speed) as u64,
                     switches_server: (name != "native").then_some((3_000.0 / speed) as u64),
