@@ -32,7 +32,7 @@ pub fn fails_at_start() -> Result<()> {
 pub fn never_mounts() -> Result<()> {
     let stage = Stage::new()?;
     let target = stage.script("echo thinking; sleep 1000 & sleep 1000; true", "")?;
-    let control = Control::none().with_deadline(Duration::from_secs(1));
+    let control = Control::none().with_deadline(Duration::from_secs(5));
     let begun = Instant::now();
     let error = target
         .up(stage.arena(), &stage.host(), 1, &control)
@@ -53,7 +53,7 @@ pub fn never_answers() -> Result<()> {
         r#"exec 3<>/dev/fuse; mount -i -t fuse -o {options} none "$2"; echo lost >&2; sleep 1000; true"#
     );
     let target = stage.script(&script, "")?;
-    let control = Control::none().with_deadline(Duration::from_secs(2));
+    let control = Control::none().with_deadline(Duration::from_secs(5));
     let begun = Instant::now();
     let error = target
         .up(stage.arena(), &stage.host(), 1, &control)
