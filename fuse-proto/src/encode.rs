@@ -39,6 +39,10 @@ impl<'v> Arguments<'v> {
         }
     }
 
+    fn arg_in_payload<T: Wire>(&mut self, arg: &T) {
+        self.rest.extend_from_slice(arg.as_bytes());
+    }
+
     fn text(&mut self, text: &core::ffi::CStr) {
         self.rest.extend_from_slice(text.to_bytes_with_nul());
     }
@@ -253,7 +257,7 @@ impl Operation<'_> {
             }
             Self::Poll(arg) => to.arg(arg),
             Self::NotifyReply { arg, data } => {
-                to.arg(arg);
+                to.arg_in_payload(arg);
                 to.data(data);
             }
             Self::BatchForget(elements) => {
@@ -267,7 +271,7 @@ impl Operation<'_> {
             Self::Setupmapping(arg) => to.arg(arg),
             Self::Removemapping(elements) => {
                 let count = u32::try_from(elements.len()).expect("number of mappings");
-                to.arg(&fuse_removemapping_in { count });
+                to.arg_in_payload(&fuse_removemapping_in { count });
                 to.data(elements.as_bytes());
             }
             Self::Syncfs(arg) => to.arg(arg),

@@ -238,7 +238,7 @@ impl<'a> Operation<'a> {
             }
             Opcode::Poll => Self::Poll(c.arg()?),
             Opcode::NotifyReply => {
-                let arg: fuse_notify_retrieve_in = c.arg()?;
+                let arg: fuse_notify_retrieve_in = c.arg_in_payload()?;
                 Self::NotifyReply {
                     arg,
                     data: c.data("data", arg.size)?,
@@ -255,7 +255,7 @@ impl<'a> Operation<'a> {
             Opcode::CopyFileRange64 => Self::CopyFileRange64(c.arg()?),
             Opcode::Setupmapping => Self::Setupmapping(c.arg()?),
             Opcode::Removemapping => {
-                let arg: fuse_removemapping_in = c.arg()?;
+                let arg: fuse_removemapping_in = c.arg_in_payload()?;
                 Self::Removemapping(Removals::new(c.records(arg.count)?))
             }
             Opcode::Syncfs => Self::Syncfs(c.arg()?),

@@ -3,8 +3,8 @@
 //! A server that negotiated OVER_IO_URING registers entries for the queue of every possible CPU. An entry is a
 //! pair of buffers, a [`fuse_uring_req_header`] and a payload, and one 128-byte SQE in flight whose command area
 //! holds a [`fuse_uring_cmd_req`]. Its completion delivers a request: the header's `in_out` starts with a
-//! [`fuse_in_header`], `op_in` starts with the first in-argument if that has a size, the
-//! payload has everything else back to back (see [`Request::split`](crate::Request::split)). To reply, write a
+//! [`fuse_in_header`], `op_in` starts with the first in-argument if that has a size (that of NOTIFY_REPLY and
+//! REMOVEMAPPING is in the payload all the same), the payload has everything else back to back (see [`Request::split`](crate::Request::split)). To reply, write a
 //! [`fuse_out_header`] to the start of `in_out`, all out-arguments back to back to the
 //! payload, their length to `ring_ent_in_out.payload_sz`, and submit COMMIT_AND_FETCH with the entry's `commit_id`.
 //!

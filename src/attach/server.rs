@@ -61,6 +61,14 @@ impl From<Failure> for StartError {
     }
 }
 
+/// What a server needs of its mount.
+pub struct Ends {
+    /// The server's end of the connection.
+    pub device: OwnedFd,
+    /// The mount. The server must let go of it before it says that it serves, or it would not see the session go.
+    pub mount: OwnedFd,
+}
+
 impl Server {
     /// Forks a process that runs `serve`, and waits until that reports [`Message::Serving`].
     ///
@@ -70,8 +78,8 @@ impl Server {
         signals: &Signals,
         deadline: Deadline,
         fault: Option<Fault>,
-        device: OwnedFd,
-        serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
+        ends: Ends,
+        serve: impl FnOnce(&Reporter, Lifeline, Ends) -> Result<(), Failure>,
     ) -> Result<Server, StartError> {
         inject(fault, Step::ForkServer)?;
         let failed = |error| Failure::system(Step::ForkServer, "", error);
@@ -82,14 +90,14 @@ impl Server {
             Fork::Child => {
                 drop(ours);
                 drop(writing);
-                become_server(theirs, fault, Lifeline(reading), device, serve)
+                become_server(theirs, fault, Lifeline(reading), ends, serve)
             }
             Fork::Parent(pid) => pid,
         };
         drop(theirs);
         drop(reading);
         // The device is its alone.
-        drop(device);
+        drop(ends);
         let process = pidfd_open(pid).map_err(failed)?;
         let server = Server {
             pid,
@@ -177,15 +185,15 @@ fn become_server(
     channel: Channel,
     fault: Option<Fault>,
     lifeline: Lifeline,
-    device: OwnedFd,
-    serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
+    ends: Ends,
+    serve: impl FnOnce(&Reporter, Lifeline, Ends) -> Result<(), Failure>,
 ) -> ! {
     let keep = [
         channel.as_fd().as_raw_fd(),
         lifeline.0.as_raw_fd(),
-        device.as_raw_fd(),
+        ends.device.as_raw_fd(),
+        ends.mount.as_raw_fd(),
     ];
-    // The view's mount above all: while the server holds that, it does not see the session go.
     let closed = process::close_all_but(&keep);
     let reporter = &Reporter::new(channel, fault);
     if let Err(error) = closed {
@@ -208,7 +216,7 @@ fn become_server(
     let _ = std::env::set_current_dir("/");
     let served = reporter
         .step(Step::Serve)
-        .and_then(|()| serve(reporter, lifeline, device));
+        .and_then(|()| serve(reporter, lifeline, ends));
     match served {
         Ok(()) => exit_now(0),
         Err(failure) => {

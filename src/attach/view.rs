@@ -5,7 +5,7 @@
 //! belongs to root in the session, and what the session's root makes belongs to root on the host. That is why a session in
 //! a user namespace may only read unless the user says otherwise.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use nix::sys::stat::Mode;
 use super::handshake::{Deadline, Failure, Message, Reporter, inject};
 use super::mounts::{Plan, Point, PointKind};
 use super::namespaces::{Kind, Namespaces};
-use super::server::{Lifeline, Server, StartError};
+use super::server::{Ends, Lifeline, Server, StartError};
 use super::status::Extent;
 use super::step::{Fault, Step};
 use super::supervise::Signals;
@@ -102,16 +102,22 @@ impl View {
             mount,
             connection,
         } = made;
-        let serve = move |reporter: &Reporter, lifeline, device| {
-            self.serve(device, connection, reporter, lifeline)
+        let serve = move |reporter: &Reporter, lifeline, ends| {
+            self.serve(ends, connection, reporter, lifeline)
         };
-        let server = Server::start(signals, deadline, fault, device, serve)?;
+        let ends = Ends {
+            device,
+            mount: mount
+                .try_clone()
+                .map_err(|error| Failure::system(Step::MakeView, "", error))?,
+        };
+        let server = Server::start(signals, deadline, fault, ends, serve)?;
         Ok((mount, server))
     }
 
     fn serve(
         self,
-        device: OwnedFd,
+        ends: Ends,
         connection: u32,
         reporter: &Reporter,
         lifeline: Lifeline,
@@ -126,8 +132,15 @@ impl View {
             handshake: HANDSHAKE,
             ..Config::default()
         };
+        let Ends { device, mount } = ends;
         let session = Session::start(Arc::clone(&fs), device, &config)
             .map_err(|error| failed("/dev/fuse", &error))?;
+        if let Err(error) = session.settle(mount.as_fd()) {
+            reporter.note(format!(
+                "while requests of a CPU are blocked, others may wait longer than they should: {error}"
+            ));
+        }
+        drop(mount);
         let served = Served {
             kind: "session".to_owned(),
             source: self.directory.display().to_string(),

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
@@ -11,6 +13,7 @@ use serde::Serialize;
 use super::Global;
 use crate::engine::mount::{DetachedMount, MountOptions};
 use crate::engine::{Negotiated, probe};
+use crate::sys::uring::with_ring;
 
 /// Say what this machine offers, what cntr will use, and what is missing
 #[derive(clap::Args, Debug)]
@@ -63,28 +66,32 @@ impl Check {
 /// Runs `cntr doctor`.
 pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let mut checks = vec![kernel(), privileges(), device()];
+    let mut transport = "classic (/dev/fuse, a descriptor for each thread)";
     match offer() {
-        Ok(negotiated) => checks.extend(capabilities(&negotiated)),
+        Ok(negotiated) => {
+            checks.extend(capabilities(&negotiated));
+            let ring = io_uring(&negotiated);
+            if ring.verdict == Verdict::Ok {
+                transport = "uring (FUSE over io_uring, a queue for each CPU)";
+            }
+            checks.push(ring);
+        }
         Err(error) => checks.push(
             Check::new("FUSE mount", Verdict::Missing, error)
                 .remedy("run as root; in a container, give it CAP_SYS_ADMIN and /dev/fuse"),
         ),
     }
-    checks.extend([io_uring(), descriptors(), cgroups(), security_modules()]);
+    checks.extend([descriptors(), cgroups(), security_modules()]);
     let works = checks.iter().all(|check| check.verdict != Verdict::Missing);
     if global.json {
         println!("{}", serde_json::to_string(&checks)?);
     } else {
         println!("{}", table(&checks));
-        let used = "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed";
-        println!(
-            "{}",
-            if works {
-                used
-            } else {
-                "sessions and mounts do not work here: see 'missing' above"
-            }
-        );
+        if works {
+            println!("sessions and mounts use: transport {transport}, data relayed");
+        } else {
+            println!("sessions and mounts do not work here: see 'missing' above");
+        }
     }
     Ok(if works {
         ExitCode::SUCCESS
@@ -246,36 +253,47 @@ fn capabilities(negotiated: &Negotiated) -> Vec<Check> {
             )
         });
     }
-    let later = [
-        (InitFlags::PASSTHROUGH, "kernel passthrough"),
-        (InitFlags::OVER_IO_URING, "FUSE over io_uring"),
-    ];
-    for (flag, subject) in later {
-        let offered = if offered.contains(flag) {
-            "offered by the kernel"
-        } else {
-            "not offered by the kernel"
-        };
-        checks.push(Check::new(
-            subject,
-            Verdict::Note,
-            format!("{offered}; this version does not use it"),
-        ));
-    }
+    let passthrough = if offered.contains(InitFlags::PASSTHROUGH) {
+        "offered by the kernel"
+    } else {
+        "not offered by the kernel"
+    };
+    checks.push(Check::new(
+        "kernel passthrough",
+        Verdict::Note,
+        format!("{passthrough}; this version does not use it"),
+    ));
     checks
 }
 
-fn io_uring() -> Check {
-    let value = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
-    let disabled =
-        value("/proc/sys/kernel/io_uring_disabled").unwrap_or_else(|_| "unknown".to_owned());
-    let fuse = value("/sys/module/fuse/parameters/enable_uring")
-        .unwrap_or_else(|_| "not known".to_owned());
-    Check::new(
-        "io_uring",
-        Verdict::Note,
-        format!("io_uring_disabled={disabled}, fuse.enable_uring={fuse}; not needed"),
-    )
+/// Whether requests can travel over io_uring.
+fn io_uring(negotiated: &Negotiated) -> Check {
+    let subject = "FUSE over io_uring";
+    if !negotiated.offered.contains(InitFlags::OVER_IO_URING) {
+        let parameter = "/sys/module/fuse/parameters/enable_uring";
+        let check = Check::new(subject, Verdict::Note, "not offered by the kernel");
+        return if Path::new(parameter).exists() {
+            check.remedy(format!(
+                "echo Y > {parameter}; or fuse.enable_uring=1 on the kernel's command line"
+            ))
+        } else {
+            check.remedy("Linux 6.14 or later, with CONFIG_FUSE_IO_URING")
+        };
+    }
+    let tried = fs::File::open("/dev/null").and_then(|file| with_ring(file.as_fd(), 1, |_| ()));
+    match tried {
+        Ok(()) => Check::new(
+            subject,
+            Verdict::Ok,
+            "offered by the kernel, rings can be made",
+        ),
+        Err(error) => Check::new(
+            subject,
+            Verdict::Note,
+            format!("offered by the kernel, but no ring can be made: {error}"),
+        )
+        .remedy("sysctl kernel.io_uring_disabled=0, and a seccomp profile that allows io_uring"),
+    }
 }
 
 fn descriptors() -> Check {

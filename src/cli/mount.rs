@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -32,7 +32,7 @@ pub struct MountArgs {
     pub target: PathBuf,
     /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, noatime,
     /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
-    /// max_write=BYTES, workers=N
+    /// max_write=BYTES, workers=N, transport=auto|uring|classic
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
     /// Return once the file system can be used; serve in the background
@@ -54,7 +54,9 @@ Examples:
 
 Permissions are checked by the kernel, by mode and ACL. Without allow_other only the mounting user may use the mount.
 With export, files can be opened by handle (NFS, open_by_handle_at(2)); that many forgotten inodes stay known.
-subtype=none mounts as plain `fuse` instead of `fuse.cntr`.";
+subtype=none mounts as plain `fuse` instead of `fuse.cntr`.
+Requests travel over io_uring where the kernel offers it (`cntr doctor` says), else over /dev/fuse; transport= insists.
+workers is how many can be served at a time: by the whole mount, or for each CPU over io_uring.";
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -100,11 +102,13 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         connection,
     } = DetachedMount::new(&table.mount_options(source))?;
     let config = Config {
+        transport: table.transport,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
         ..Config::default()
     };
     let session = Session::start(Arc::clone(&fs), device, &config)?;
+    settle(&session, mount.as_fd());
     DetachedMount::attach_at(mount.as_fd(), target)?;
     // The mount lives at its mount point now; the descriptor would keep it alive after umount.
     drop(mount);
@@ -132,6 +136,13 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     }
     session.join()?;
     Ok(())
+}
+
+/// Lets the session know its mount.
+fn settle(session: &Session, mount: BorrowedFd<'_>) {
+    if let Err(error) = session.settle(mount) {
+        tracing::warn!(%error, "while requests of a CPU are blocked, others may wait longer than they should");
+    }
 }
 
 /// Unmounts when a signal comes. What is open then keeps working until it is closed; a second signal ends the server

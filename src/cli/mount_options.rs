@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::engine::Transport;
 use crate::engine::mount::MountOptions;
 use crate::fs::{Access, AccessTimes, CachePolicy, Export, Extent, IdMap, Options};
 use crate::sys::mount::MountAttr;
@@ -47,8 +48,10 @@ pub struct MountTable {
     gids: Vec<Extent>,
     /// Largest WRITE in bytes.
     pub max_write: Option<u32>,
-    /// Threads that fetch requests at a time.
+    /// Threads that can take a request at a time.
     pub workers: Option<usize>,
+    /// How requests travel.
+    pub transport: Transport,
 }
 
 impl MountTable {
@@ -104,6 +107,14 @@ impl MountTable {
                     bail!("must be 4096 to 1048576");
                 }
                 self.max_write = Some(bytes);
+            }
+            "transport" => {
+                self.transport = match required()? {
+                    "auto" => Transport::Auto,
+                    "uring" => Transport::IoUring,
+                    "classic" => Transport::Classic,
+                    _ => bail!("must be auto, uring or classic"),
+                }
             }
             "workers" => {
                 let workers: usize = required()?.parse().context("is not a number")?;
@@ -256,6 +267,7 @@ mod tests {
             ("gidmap=4294967295:0:1", "covers no ids"),
             ("max_write=1", "4096"),
             ("workers=0", "1 to 1024"),
+            ("transport=fast", "auto, uring or classic"),
             ("export=all", "number of inodes"),
         ] {
             let error = format!("{:#}", parse(option).unwrap_err());

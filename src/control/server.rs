@@ -33,12 +33,13 @@ impl Server {
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
         let monitor = session.monitor();
         let negotiated = session.negotiated().clone();
+        let transport = session.transport().name();
         let report = move || Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             connection,
             served: served.clone(),
-            transport: "classic".to_owned(),
+            transport: transport.to_owned(),
             protocol: format!("7.{}", negotiated.minor),
             capabilities: negotiated
                 .flags

@@ -3,16 +3,14 @@
 //! Each serving thread has a descriptor of its own, cloned from the first, so that a request is looked up among its
 //! own when it is answered. All descriptors share the queue of pending requests.
 
-use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fuse_proto::reply::out_header;
 use fuse_proto::{fuse_in_header, fuse_out_header, fuse_write_in};
 use zerocopy::IntoBytes;
 
-use super::{Data, Errno};
+use super::Errno;
 
 const PAGE: usize = 4096;
 const OUT_HEADER: usize = size_of::<fuse_out_header>();
@@ -55,10 +53,20 @@ impl Device {
     pub(super) fn try_clone(&self) -> io::Result<Device> {
         match crate::sys::fuse::clone_device(self.0.as_fd()) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY)) => {
-                self.0.try_clone().map(Device)
+                self.duplicate()
             }
             cloned => cloned.map(Device),
         }
+    }
+
+    /// The same descriptor once more: requests that were read from one can be answered on the other.
+    pub(super) fn duplicate(&self) -> io::Result<Device> {
+        self.0.try_clone().map(Device)
+    }
+
+    /// The descriptor.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Waits for a request and reads it.
@@ -94,38 +102,6 @@ impl Device {
         self.deliver(&[IoSlice::new(message)])
     }
 
-    /// Answers the READ `unique` with up to `size` bytes of `data`, if `claim` says so once they were read; returns how
-    /// many, or the error it answered with.
-    pub(super) fn reply_data(
-        &self,
-        unique: u64,
-        buffer: &mut ReplyBuffer,
-        data: &Data,
-        size: usize,
-        claim: impl FnOnce() -> bool,
-    ) -> Result<usize, Errno> {
-        match data {
-            Data::Bytes(bytes) => {
-                let bytes = &bytes[..bytes.len().min(size)];
-                if claim() {
-                    let header = out_header(bytes.len(), 0, unique);
-                    self.deliver(&[IoSlice::new(header.as_bytes()), IoSlice::new(bytes)]);
-                }
-                Ok(bytes.len())
-            }
-            Data::File { file, offset } => {
-                let read = read_at(file, buffer.payload(), size, *offset);
-                if claim() {
-                    match read {
-                        Ok(len) => self.reply(unique, buffer, len),
-                        Err(errno) => self.reply_error(unique, errno),
-                    };
-                }
-                read
-            }
-        }
-    }
-
     /// Sends a complete notification.
     pub(super) fn notify(&self, message: &[u8]) -> io::Result<()> {
         nix::unistd::write(&self.0, message)
@@ -148,12 +124,6 @@ impl Device {
             }
         }
     }
-}
-
-fn read_at(file: &File, payload: &mut [u8], size: usize, offset: u64) -> Result<usize, Errno> {
-    let size = size.min(payload.len());
-    file.read_at(&mut payload[..size], offset)
-        .map_err(Errno::from)
 }
 
 /// Memory for one request. The data of a WRITE starts on a page.

@@ -32,7 +32,8 @@ use super::notify::Notifier;
 /// The outcome of a file system method.
 pub type Result<T> = std::result::Result<T, Errno>;
 
-/// The name the kernel knows an inode by. Handed out with every [`Entry`], valid until it was forgotten as often.
+/// The name the kernel knows an inode by. Handed out with every [`Entry`], valid until it was forgotten as often. The two
+/// largest numbers are the engine's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct NodeId(pub u64);
 

@@ -9,16 +9,20 @@
 //! | `mount` | makes the mount |
 //! | `session` | hand-shake, threads, end |
 //! | `negotiate` | what is agreed with the kernel |
-//! | `pool` | keeps enough threads fetching, however many are blocked |
+//! | `pool` | keeps enough threads able to take requests, however many are blocked |
+//! | `crew`, `thread` | start them |
 //! | `seat` | the place of one thread; exactly-once answers |
-//! | `queue` | one thread: fetch, dispatch, answer |
-//! | `dev` | the classic transport |
+//! | `server` | serves one decoded request |
+//! | `queue`, `dev` | the classic transport: a thread, its descriptor and buffers |
+//! | `uring` | FUSE over io_uring: its threads, their start and end |
 //! | `dispatch` | request -> method -> reply |
 //! | `outcome` | what to answer, and what to take back if the answer does not arrive |
+//! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies |
 
 mod context;
+mod crew;
 mod dev;
 mod dispatch;
 mod errno;
@@ -27,11 +31,15 @@ pub mod metrics;
 pub mod mount;
 pub mod negotiate;
 mod notify;
+mod nudge;
 mod outcome;
 mod pool;
 mod queue;
 mod seat;
+mod server;
 mod session;
+mod thread;
+mod uring;
 
 #[cfg(test)]
 pub(crate) use context::Detached;
@@ -45,4 +53,4 @@ pub use filesystem::{
 };
 pub use negotiate::Negotiated;
 pub use notify::Notifier;
-pub use session::{Config, Monitor, Session, SessionError, Stopper, probe};
+pub use session::{Config, Monitor, Session, SessionError, Stopper, Transport, probe};

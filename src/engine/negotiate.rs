@@ -53,6 +53,8 @@ pub(super) struct Wishes {
     pub(super) flags: InitFlags,
     pub(super) max_write: u32,
     pub(super) max_background: u16,
+    /// FUSE over io_uring, if the kernel offers it.
+    pub(super) io_uring: bool,
 }
 
 /// What this session and the kernel agreed on in INIT.
@@ -96,7 +98,9 @@ impl Negotiated {
         if offered.contains(InitFlags::INIT_EXT) {
             offered |= InitFlags::from_bits_retain(u64::from(offer.flags2) << 32);
         }
-        let flags = offered & (OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags));
+        let mut wanted = OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags);
+        wanted.set(InitFlags::OVER_IO_URING, wishes.io_uring);
+        let flags = offered & wanted;
         // A kernel of a later major version is told ours, and offers again.
         let same_major = offer.major == FUSE_KERNEL_VERSION;
         let minor = if same_major {
@@ -120,6 +124,11 @@ impl Negotiated {
             max_readahead: offer.max_readahead,
             max_background: wishes.max_background,
         })
+    }
+
+    /// Whether requests travel over io_uring.
+    pub(super) fn has_io_uring(&self) -> bool {
+        self.flags.contains(InitFlags::OVER_IO_URING)
     }
 
     /// The reply to INIT that says so.
@@ -157,6 +166,7 @@ mod tests {
             .union(InitFlags::CREATE_SUPP_GROUP),
         max_write: 1 << 20,
         max_background: 64,
+        io_uring: false,
     };
 
     fn offer(minor: u32, flags: InitFlags) -> fuse_init_in {
@@ -179,10 +189,19 @@ mod tests {
                 InitFlags::POSIX_ACL | InitFlags::CREATE_SUPP_GROUP | InitFlags::MAX_PAGES
             )
         );
-        // Wished for, but the engine has no such transport yet; and offered, but not wished for.
+        // Wished for, but the engine does not have it yet; and offered, but not wished for.
         assert!(!all.flags.intersects(
             InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS
         ));
+        assert!(!all.has_io_uring());
+        let wishes = Wishes {
+            io_uring: true,
+            ..WISHES
+        };
+        let ringing = Negotiated::new(&offer(45, InitFlags::all()), &wishes).unwrap();
+        assert!(ringing.has_io_uring());
+        let old = Negotiated::new(&offer(41, InitFlags::POSIX_ACL), &wishes).unwrap();
+        assert!(!old.has_io_uring());
         assert_eq!((all.max_pages, all.max_write), (256, 1 << 20));
         let old = Negotiated::new(&offer(31, InitFlags::POSIX_ACL), &WISHES).unwrap();
         assert_eq!(old.flags, InitFlags::POSIX_ACL);

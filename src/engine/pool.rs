@@ -1,8 +1,11 @@
-//! The threads of a session: as many fetch requests at a time as there are CPUs, however many are blocked.
+//! The threads of a session: enough of each team can take requests, however many are blocked.
 //!
-//! A thread that blocks - said so by [`Context::block_in_place`](super::Context::block_in_place), or noticed by the
-//! monitor after [`SLOW`] - is no longer counted, and a spare one takes its turn. When it comes back and there are
-//! enough without it, it rests as a spare; a spare that is not needed for [`SPARE_REST`] ends.
+//! A team serves the requests of one source: one team those of `/dev/fuse`, and with FUSE over io_uring one team for
+//! each CPU those of its queue. A thread that blocks - said so by
+//! [`Context::block_in_place`](super::Context::block_in_place), or noticed by the monitor after [`SLOW`] - is no longer
+//! counted, and another one takes its turn. When it comes back and there are enough without it, a thread of the
+//! classic transport rests as a spare; a spare that is not needed for [`SPARE_REST`] ends. Threads with a ring wait in
+//! the kernel, which prefers the one that was busy last.
 //!
 //! The monitor sleeps while nothing happens. Serving threads wake it at the start of a busy period, at most once in
 //! [`QUIET`].
@@ -13,9 +16,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::dev::Device;
 use super::metrics::Recorder;
-use super::seat::{Place, nanoseconds};
+use super::seat::{Desk, Place, nanoseconds};
 
 /// A request in service for this long blocks its thread, whether the file system said so or not.
 pub(super) const SLOW: Duration = Duration::from_millis(3);
@@ -40,32 +42,54 @@ const SPARE_REST: Duration = Duration::from_secs(10);
 const EARLY_INTERRUPTS: usize = 64;
 const EARLY_INTERRUPT_LIFE: Duration = Duration::from_secs(1);
 
-/// What the pool needs from the transport.
-pub(super) trait Crew: Send + Sync + 'static {
-    /// Starts one more serving thread; false if it cannot be started.
-    fn hire(&self, pool: &Arc<Pool>) -> bool;
-    /// Answers request `unique`, in service at `place`, with `EINTR`.
-    fn give_up(&self, place: &Place, unique: u64);
+/// The team that reads `/dev/fuse`.
+pub(super) const CLASSIC: usize = 0;
+
+/// The team of the one thread that gets the first request of each queue of a ring.
+pub(super) const LOBBY: usize = 1;
+
+/// The team of `queue`, over io_uring.
+pub(super) fn team_of(queue: u16) -> usize {
+    LOBBY + 1 + usize::from(queue)
 }
 
-/// Threads by what they do.
-struct Roster {
-    /// Fetching, or serving a request without being blocked.
+/// The queue of a team, over io_uring.
+pub(super) fn queue_of(team: usize) -> Option<u16> {
+    u16::try_from(team.checked_sub(LOBBY + 1)?).ok()
+}
+
+/// What the pool needs from the transports.
+pub(super) trait Crew: Send + Sync + 'static {
+    /// Starts one more thread of `team`; false if it cannot be started.
+    fn hire(&self, pool: &Arc<Pool>, team: usize) -> bool;
+    /// Answers request `unique`, in service at `place`, with `EINTR`, now or soon.
+    fn give_up(&self, pool: &Arc<Pool>, place: &Arc<Place>, unique: u64);
+}
+
+/// The threads of one team, by what they do.
+#[derive(Default)]
+struct Team {
+    /// How many shall be active.
+    target: usize,
+    /// Able to take a request, or serving one without being blocked.
     active: usize,
     /// Waiting to be needed.
     spare: usize,
     /// Spare ones that were called and have not woken yet.
     called: usize,
-    /// All that run.
+}
+
+/// All teams.
+struct Roster {
+    teams: Vec<Team>,
+    /// All threads that run.
     threads: usize,
 }
 
 /// The threads of one session.
 pub(super) struct Pool {
     crew: Box<dyn Crew>,
-    /// How many shall be active.
-    target: usize,
-    /// How many may run at most.
+    /// How many threads may run at most.
     limit: usize,
     roster: Mutex<Roster>,
     needed: Condvar,
@@ -82,15 +106,17 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(crew: Box<dyn Crew>, target: usize, limit: usize) -> Arc<Pool> {
+    /// Teams of `targets` active threads each; at most `limit` threads in all.
+    pub(super) fn new(crew: Box<dyn Crew>, targets: &[usize], limit: usize) -> Arc<Pool> {
+        let team = |target: &usize| Team {
+            target: *target,
+            ..Team::default()
+        };
         Arc::new(Pool {
             crew,
-            target,
             limit,
             roster: Mutex::new(Roster {
-                active: 0,
-                spare: 0,
-                called: 0,
+                teams: targets.iter().map(team).collect(),
                 threads: 0,
             }),
             needed: Condvar::new(),
@@ -135,24 +161,44 @@ impl Pool {
         self.wake_monitor();
     }
 
-    /// Starts the active threads.
-    pub(super) fn fill(self: &Arc<Pool>) -> bool {
-        (0..self.target).all(|_| {
-            let mut roster = self.roster.lock();
-            roster.active += 1;
-            roster.threads += 1;
-            drop(roster);
-            let hired = self.crew.hire(self);
-            if !hired {
-                self.resign(true);
+    /// Starts as many threads of `team` as shall be active; false if one of them cannot be started.
+    pub(super) fn fill(self: &Arc<Pool>, team: usize) -> bool {
+        while self.is_short(team) {
+            if !self.enlist(team) {
+                return false;
             }
-            hired
-        })
+            if !self.crew.hire(self, team) {
+                self.resign(team, true);
+                return false;
+            }
+        }
+        true
     }
 
-    /// A thread of this pool starts to serve `device`.
-    pub(super) fn enter(&self, device: Arc<Device>) -> Arc<Place> {
-        let place = Arc::new(Place::new(device));
+    fn is_short(&self, team: usize) -> bool {
+        let roster = self.roster.lock();
+        roster.teams[team].active < roster.teams[team].target
+    }
+
+    /// From now on `target` threads of `team` shall be active; [`fill`](Self::fill) starts those that lack.
+    pub(super) fn set_target(&self, team: usize, target: usize) {
+        self.roster.lock().teams[team].target = target;
+    }
+
+    /// Counts a thread of `team` that is about to be started; false if there are too many already.
+    pub(super) fn enlist(&self, team: usize) -> bool {
+        let mut roster = self.roster.lock();
+        if roster.threads >= self.limit {
+            return false;
+        }
+        roster.threads += 1;
+        roster.teams[team].active += 1;
+        true
+    }
+
+    /// A thread of `team` starts to serve requests of `desk`.
+    pub(super) fn enter(&self, team: usize, desk: Desk) -> Arc<Place> {
+        let place = Arc::new(Place::new(team, desk));
         place.sit_down();
         self.places.write().push(Arc::clone(&place));
         place
@@ -164,76 +210,89 @@ impl Pool {
             .write()
             .retain(|other| !Arc::ptr_eq(other, place));
         if place.mark_back() {
-            self.came_back();
+            self.came_back(place.team);
         }
         self.retired.lock().merge(&place.recorder.lock());
-        self.resign(active);
+        self.resign(place.team, active);
     }
 
-    /// One thread less.
-    pub(super) fn resign(&self, active: bool) {
+    /// One thread of `team` less.
+    pub(super) fn resign(&self, team: usize, active: bool) {
         let mut roster = self.roster.lock();
         roster.threads -= 1;
-        roster.active -= usize::from(active);
+        roster.teams[team].active -= usize::from(active);
         self.ended.notify_all();
     }
 
-    /// An active thread blocks: see that another one is active. False if there can be none.
-    pub(super) fn went_away(self: &Arc<Pool>) -> bool {
+    /// An active thread of `team` blocks: see that another one is active. False if there can be none.
+    pub(super) fn went_away(self: &Arc<Pool>, team: usize) -> bool {
         let mut roster = self.roster.lock();
-        roster.active -= 1;
-        if roster.active >= self.target || self.is_over() {
+        let threads = roster.threads;
+        let own = &mut roster.teams[team];
+        own.active -= 1;
+        if own.active >= own.target || self.is_over() {
             return true;
         }
-        if roster.spare > roster.called {
-            roster.called += 1;
-            roster.active += 1;
+        if own.spare > own.called {
+            own.called += 1;
+            own.active += 1;
             self.needed.notify_one();
             return true;
         }
-        if roster.threads >= self.limit {
-            return roster.active > 0;
+        if threads >= self.limit {
+            return own.active > 0;
         }
+        own.active += 1;
         roster.threads += 1;
-        roster.active += 1;
         drop(roster);
-        if self.crew.hire(self) {
+        if self.crew.hire(self, team) {
             return true;
         }
-        self.resign(true);
-        self.roster.lock().active > 0
+        self.resign(team, true);
+        self.roster.lock().teams[team].active > 0
     }
 
-    /// A blocked thread goes on.
-    pub(super) fn came_back(&self) {
-        self.roster.lock().active += 1;
+    /// A blocked thread of `team` goes on.
+    pub(super) fn came_back(&self, team: usize) {
+        self.roster.lock().teams[team].active += 1;
     }
 
-    /// Called by an active thread without a request: rests while there are enough others. False if the thread shall
-    /// end; it is not counted as active then.
-    pub(super) fn stay(&self) -> bool {
+    /// Called by an active thread of the classic `team` without a request: rests while there are enough others. False
+    /// if the thread shall end; it is not counted as active then.
+    pub(super) fn stay(&self, team: usize) -> bool {
         let mut roster = self.roster.lock();
-        if roster.active <= self.target {
+        let own = &mut roster.teams[team];
+        if own.active <= own.target {
             return true;
         }
-        roster.active -= 1;
-        roster.spare += 1;
+        own.active -= 1;
+        own.spare += 1;
         let deadline = Instant::now() + SPARE_REST;
         loop {
             // Looked at with the roster locked, as `finish` notifies: it cannot be missed.
             let timed_out =
                 self.is_over() || self.needed.wait_until(&mut roster, deadline).timed_out();
+            let own = &mut roster.teams[team];
             // Who calls a spare thread counts it as active for it.
-            if roster.called > 0 {
-                roster.called -= 1;
-                roster.spare -= 1;
+            if own.called > 0 {
+                own.called -= 1;
+                own.spare -= 1;
                 return true;
             }
             if timed_out || self.is_over() {
-                roster.spare -= 1;
+                own.spare -= 1;
                 return false;
             }
         }
+    }
+
+    /// Whether every thread of `team` but the one at `place` is in a request.
+    pub(super) fn others_serve(&self, place: &Arc<Place>) -> bool {
+        let places = self.places.read();
+        let mut others = places
+            .iter()
+            .filter(|other| other.team == place.team && !Arc::ptr_eq(other, place));
+        others.all(|other| other.since().is_some())
     }
 
     /// Waits until all threads have ended; at most `patience` after the session is over. Returns how many are left.
@@ -360,7 +419,7 @@ impl Pool {
                 let Some(since) = place.since() else { continue };
                 idle_since = Instant::now();
                 if u128::from(now.saturating_sub(since)) >= SLOW.as_nanos() && place.mark_away() {
-                    self.went_away();
+                    self.went_away(place.team);
                 }
                 if let Some(unique) = place.serving().filter(|_| place.interrupted()) {
                     let asked = match interrupted.iter().find(|(other, _)| *other == unique) {
@@ -371,7 +430,7 @@ impl Pool {
                         }
                     };
                     if asked.elapsed() >= GIVE_UP {
-                        self.crew.give_up(place, unique);
+                        self.crew.give_up(self, place, unique);
                     } else {
                         place.signal();
                     }

@@ -13,9 +13,18 @@ use super::context::Seat;
 use super::dev::Device;
 use super::metrics::Recorder;
 use super::pool::Pool;
+use crate::sys::uring::Exposed;
 
 /// No request; the kernel never uses this number.
 const NONE: u64 = 0;
+
+/// Where the request of a place came from, and so where it must be answered.
+pub(super) enum Desk {
+    /// A descriptor of `/dev/fuse`.
+    Device(Arc<Device>),
+    /// A ring entry. It lies here while a request is in service, for whoever claims that.
+    Ring(Mutex<Option<Exposed>>),
+}
 
 /// State of one serving thread, shared with the monitor and with the thread that reads INTERRUPT requests.
 pub(super) struct Place {
@@ -29,24 +38,30 @@ pub(super) struct Place {
     interrupted: AtomicBool,
     /// Counted as blocked: another thread fetches in its place.
     away: AtomicBool,
+    /// Somebody is on the way to answer the request on behalf of the thread.
+    relief: AtomicBool,
     /// Thread id, for signals.
     thread: AtomicI32,
-    /// Where the thread reads requests, and so where they must be answered.
-    pub(super) device: Arc<Device>,
+    /// The team of the thread.
+    pub(super) team: usize,
+    /// Where its requests are answered.
+    pub(super) desk: Desk,
     /// Measurements of this thread.
     pub(super) recorder: Mutex<Recorder>,
 }
 
 impl Place {
-    pub(super) fn new(device: Arc<Device>) -> Place {
+    pub(super) fn new(team: usize, desk: Desk) -> Place {
         Place {
             unique: AtomicU64::new(NONE),
             since: AtomicU64::new(0),
             served: AtomicU64::new(0),
             interrupted: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            relief: AtomicBool::new(false),
             thread: AtomicI32::new(0),
-            device,
+            team,
+            desk,
             recorder: Mutex::new(Recorder::new()),
         }
     }
@@ -60,6 +75,7 @@ impl Place {
     /// Starts to serve request `unique`, read at `since`.
     pub(super) fn begin(&self, unique: u64, since: u64) {
         self.interrupted.store(false, Ordering::Relaxed);
+        self.relief.store(false, Ordering::Relaxed);
         self.since.store(since.max(1), Ordering::Relaxed);
         self.unique.store(unique, Ordering::SeqCst);
     }
@@ -77,6 +93,16 @@ impl Place {
         self.unique
             .compare_exchange(unique, NONE, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Says that somebody is on the way to answer on behalf of the thread; false if that was said before.
+    pub(super) fn call_relief(&self) -> bool {
+        !self.relief.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nobody is on the way after all.
+    pub(super) fn send_relief_away(&self) {
+        self.relief.store(false, Ordering::Relaxed);
     }
 
     /// The request that is in service and not yet answered.
@@ -131,12 +157,12 @@ pub(super) struct PooledSeat<'a> {
 
 impl Seat for PooledSeat<'_> {
     fn leave(&self) -> bool {
-        !self.place.mark_away() || self.pool.went_away()
+        !self.place.mark_away() || self.pool.went_away(self.place.team)
     }
 
     fn rejoin(&self) {
         if self.place.mark_back() {
-            self.pool.came_back();
+            self.pool.came_back(self.place.team);
         }
     }
 

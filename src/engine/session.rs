@@ -1,7 +1,7 @@
 //! One mount being served: hand-shake, threads, end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,23 +9,56 @@ use std::time::{Duration, Instant};
 use fuse_proto::flags::InitFlags;
 use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
+use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::OperationStatistics;
 use super::negotiate::{TooOld, Wishes};
-use super::pool::Pool;
-use super::queue::{Queues, Shared};
+use super::pool::{CLASSIC, LOBBY, Pool, team_of};
+use super::server::Shared;
+use super::thread::helper;
+use super::uring::{Opening, Rings};
 use super::{Errno, FileSystem, Negotiated, Notifier};
 
 /// Threads a session may have in all; each blocked request holds one.
 const THREAD_LIMIT: usize = 4096;
 
+/// Threads that can take a request of one CPU at a time, over io_uring.
+const RING_WORKERS: usize = 1;
+
 /// How long threads that are stuck in a system call are waited for once the mount is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How requests travel between the kernel and the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Transport {
+    /// FUSE over io_uring where the kernel offers it and io_uring can be used, else the classic transport.
+    #[default]
+    Auto,
+    /// FUSE over io_uring, or no session.
+    IoUring,
+    /// Reads and writes of `/dev/fuse`.
+    Classic,
+}
+
+impl Transport {
+    /// Its name, as in mount options.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Auto => "auto",
+            Transport::IoUring => "uring",
+            Transport::Classic => "classic",
+        }
+    }
+}
 
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Threads that fetch requests at a time; by default one per CPU this process may run on, at least two.
+    /// How requests travel.
+    pub transport: Transport,
+    /// Threads that can take a request at a time. On the classic transport in all: by default one per CPU this process
+    /// may run on, at least two. Over io_uring for each CPU: by default one.
     pub workers: Option<usize>,
     /// Largest WRITE and READ in bytes.
     pub max_write: u32,
@@ -38,6 +71,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            transport: Transport::Auto,
             workers: None,
             max_write: 1 << 20,
             max_background: 256,
@@ -69,6 +103,9 @@ pub enum SessionError {
     /// No serving thread could be started.
     #[error("cannot start {0} serving threads")]
     Threads(usize),
+    /// FUSE over io_uring was demanded, and cannot be had.
+    #[error("FUSE over io_uring cannot be used: {0}")]
+    NoUring(String),
     /// Threads are stuck in the host's file system.
     #[error("{0} requests are still blocked in the host's file system")]
     Stuck(usize),
@@ -78,6 +115,8 @@ pub enum SessionError {
 pub struct Session {
     pool: Arc<Pool>,
     negotiated: Negotiated,
+    transport: Transport,
+    settle: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync>,
     finish: Box<dyn FnOnce() + Send>,
     helpers: Vec<JoinHandle<()>>,
 }
@@ -135,27 +174,56 @@ impl Session {
             flags: fs.capabilities(),
             max_write: config.max_write,
             max_background: config.max_background,
+            io_uring: config.transport != Transport::Classic,
         };
-        let negotiated = shake_hands(&device, &wishes, config.handshake)?;
+        let mut prepared = None;
+        let negotiated = shake_hands(&device, &wishes, config.handshake, |negotiated| {
+            prepared = prepare(&device, negotiated, config.transport)?;
+            Ok(())
+        })?;
         fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
         let notifier = Notifier::new(&negotiated, notices);
+        let (rings, opening) = prepared.unzip();
         let shared = Arc::new(Shared {
             fs,
             device,
             negotiated: negotiated.clone(),
             notifier,
+            rings,
         });
-        let workers = config.workers.unwrap_or_else(default_workers).max(1);
-        let queues = Queues {
+        let classic = config.workers.unwrap_or_else(default_workers).max(1);
+        let mut targets = vec![if opening.is_some() { 1 } else { classic }, 0];
+        debug_assert_eq!((CLASSIC, LOBBY), (0, 1));
+        if let Some(opening) = &opening {
+            let each = config.workers.unwrap_or(RING_WORKERS).max(1);
+            targets.resize(team_of(opening.queues()), each);
+        }
+        let hands = Hands {
             shared: Arc::clone(&shared),
-            name: "cntr-fuse",
         };
-        let pool = Pool::new(Box::new(queues), workers, THREAD_LIMIT.max(workers));
-        let threads = |_| SessionError::Threads(workers);
-        if !pool.fill() {
+        let pool = Pool::new(Box::new(hands), &targets, THREAD_LIMIT.max(classic));
+        let threads = |_| SessionError::Threads(classic);
+        let failed = |error| {
             pool.finish();
-            return Err(SessionError::Threads(workers));
+            error
+        };
+        if !pool.fill(CLASSIC) {
+            return Err(failed(SessionError::Threads(classic)));
+        }
+        let mut ringing = false;
+        if let Some(opening) = opening {
+            match opening.open(&shared, &pool) {
+                Ok(()) => ringing = true,
+                Err(error) if config.transport == Transport::IoUring => {
+                    return Err(failed(SessionError::NoUring(error.to_string())));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel refuses FUSE over io_uring: going on with /dev/fuse");
+                    pool.set_target(CLASSIC, classic);
+                    pool.fill(CLASSIC);
+                }
+            }
         }
         let monitor = {
             let pool = Arc::clone(&pool);
@@ -170,6 +238,13 @@ impl Session {
             let tend = move || pool.tend(|| shared.fs.tend(&shared.notifier));
             helper("cntr-tend", tend).map_err(threads)?
         };
+        let settle = {
+            let shared = Arc::clone(&shared);
+            Box::new(move |mount: BorrowedFd<'_>| match &shared.rings {
+                Some(rings) if ringing => rings.nudge.settle(mount),
+                _ => Ok(()),
+            })
+        };
         let finish = Box::new(move || {
             shared.notifier.close();
             shared.fs.destroy();
@@ -177,15 +252,36 @@ impl Session {
         Ok(Session {
             pool,
             negotiated,
+            transport: if ringing {
+                Transport::IoUring
+            } else {
+                Transport::Classic
+            },
+            settle,
             finish,
             helpers: vec![monitor, notifier, tender],
         })
+    }
+
+    /// Gets to know the session's own `mount`, before anybody uses it. Without this, requests over io_uring that wait
+    /// while all threads of their CPU are blocked may have to wait for another request.
+    ///
+    /// # Errors
+    /// `EMFILE` if there are too many inotify instances.
+    pub fn settle(&self, mount: BorrowedFd<'_>) -> io::Result<()> {
+        (self.settle)(mount)
     }
 
     /// What was agreed with the kernel.
     #[must_use]
     pub fn negotiated(&self) -> &Negotiated {
         &self.negotiated
+    }
+
+    /// How requests travel: [`Transport::IoUring`] or [`Transport::Classic`].
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// Something to end the session with.
@@ -226,8 +322,10 @@ pub fn probe(device: OwnedFd) -> Result<Negotiated, SessionError> {
         flags: InitFlags::empty(),
         max_write: 4096,
         max_background: 1,
+        io_uring: false,
     };
-    shake_hands(&Device::new(device), &wishes, Config::default().handshake)
+    let patience = Config::default().handshake;
+    shake_hands(&Device::new(device), &wishes, patience, |_| Ok(()))
 }
 
 fn default_workers() -> usize {
@@ -236,21 +334,38 @@ fn default_workers() -> usize {
         .max(2)
 }
 
-fn helper(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(256 << 10)
-        .spawn(move || {
-            let _ = crate::sys::thread::accept_only_interrupt();
-            body();
-        })
+/// Prepares FUSE over io_uring if `negotiated` has it; takes it out of there if it cannot be had.
+fn prepare<F: FileSystem>(
+    device: &Device,
+    negotiated: &mut Negotiated,
+    transport: Transport,
+) -> Result<Option<(Rings, Opening<F>)>, SessionError> {
+    if !negotiated.has_io_uring() {
+        if transport == Transport::IoUring {
+            let remedy = "the kernel does not offer it: echo Y > /sys/module/fuse/parameters/enable_uring (Linux 6.14 and later)";
+            return Err(SessionError::NoUring(remedy.to_owned()));
+        }
+        return Ok(None);
+    }
+    match Opening::prepare(device, negotiated) {
+        Ok(prepared) => Ok(Some(prepared)),
+        Err(error) if transport == Transport::IoUring => {
+            Err(SessionError::NoUring(error.to_string()))
+        }
+        Err(error) => {
+            tracing::info!(%error, "FUSE over io_uring cannot be used: going on with /dev/fuse");
+            negotiated.flags.remove(InitFlags::OVER_IO_URING);
+            Ok(None)
+        }
+    }
 }
 
-/// Waits for INIT and answers it.
+/// Waits for INIT and answers it, once `prepare` has seen to what the answer promises.
 fn shake_hands(
     device: &Device,
     wishes: &Wishes,
     patience: Duration,
+    mut prepare: impl FnMut(&mut Negotiated) -> Result<(), SessionError>,
 ) -> Result<Negotiated, SessionError> {
     let deadline = Instant::now() + patience;
     let mut buffer = RequestBuffer::new(wishes.max_write);
@@ -280,13 +395,17 @@ fn shake_hands(
                 request.operation.opcode().name().to_owned(),
             ));
         };
-        let negotiated = match Negotiated::new(offer, wishes) {
+        let mut negotiated = match Negotiated::new(offer, wishes) {
             Ok(negotiated) => negotiated,
             Err(TooOld { major, minor }) => {
                 let _ = device.reply_error(unique, Errno::new(libc::EPROTO));
                 return Err(SessionError::TooOld { major, minor });
             }
         };
+        if let Err(error) = prepare(&mut negotiated) {
+            let _ = device.reply_error(unique, Errno::EIO);
+            return Err(error);
+        }
         let out = negotiated.reply();
         let len = ReplyWriter::new(reply.payload(), negotiated.dialect())
             .init(&out)

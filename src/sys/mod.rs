@@ -14,4 +14,5 @@ pub mod process;
 pub mod stat;
 pub mod terminal;
 pub mod thread;
+pub mod uring;
 pub mod xattr;

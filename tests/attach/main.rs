@@ -5,12 +5,15 @@ mod container;
 mod fake;
 mod files;
 mod identity;
+#[path = "../support/parameter.rs"]
+mod parameter;
 mod process;
 mod setup;
 mod terminal;
 mod tools;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use parameter::Uring;
 
 /// A test: its name, what it needs, and what it does.
 pub struct Case {
@@ -70,5 +73,8 @@ fn main() {
             trials.push(Trial::ignorable_test(name, || run(case)));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    let uring = Uring::enable();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(uring);
+    conclusion.exit();
 }

@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod memory;
+#[path = "../support/parameter.rs"]
+mod parameter;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,20 +15,27 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cntr::engine::mount::{DetachedMount, MountOptions};
-use cntr::engine::{Config, Monitor, Session};
+use cntr::engine::{Config, Monitor, Session, Transport};
 use libtest_mimic::{Arguments, Failed, Trial};
 use memory::{MemoryFs, STUCK};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parameter::Uring;
 
-type Test = fn() -> Result<(), Failed>;
+type Test = fn(Transport) -> Result<(), Failed>;
 
 /// A hang is a failure after this long.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Where this program serves instead of testing, and how.
+const SERVE: &str = "CNTR_ENGINE_TEST_SERVE";
+
 fn main() {
+    if let Ok(point) = std::env::var(SERVE) {
+        return serve_with_a_child(Path::new(&point));
+    }
     let arguments = Arguments::from_args();
     let root = nix::unistd::geteuid().is_root();
     if root {
@@ -50,6 +59,10 @@ fn main() {
             "blocked_requests_delay_nobody",
             blocked_requests_delay_nobody,
         ),
+        (
+            "blocked_requests_of_a_cpu_delay_nobody_there",
+            blocked_requests_of_a_cpu_delay_nobody_there,
+        ),
         ("stuck_requests_delay_nobody", stuck_requests_delay_nobody),
         (
             "a_waiting_request_is_interrupted",
@@ -57,6 +70,11 @@ fn main() {
         ),
         ("a_stuck_request_is_given_up", a_stuck_request_is_given_up),
         ("umount_ends_the_session", umount_ends_the_session),
+        ("no_ring_can_be_inherited", no_ring_can_be_inherited),
+        (
+            "a_child_of_a_dead_server_blocks_nobody_for_good",
+            a_child_of_a_dead_server_blocks_nobody_for_good,
+        ),
         ("stop_under_load", stop_under_load),
         (
             "what_is_handed_out_comes_back",
@@ -64,11 +82,27 @@ fn main() {
         ),
         ("measurements_count_requests", measurements_count_requests),
     ];
-    let trials = tests
+    let uring = Uring::enable();
+    let mut transports = vec![Transport::Classic];
+    if Uring::is_enabled() {
+        transports.push(Transport::IoUring);
+    } else {
+        eprintln!("skipped: this kernel has no FUSE over io_uring");
+    }
+    let trial = |transport: Transport, (name, test): &(&'static str, Test)| {
+        let test = *test;
+        Trial::test(format!("{}::{name}", transport.name()), move || {
+            test(transport)
+        })
+        .with_ignored_flag(!root)
+    };
+    let trials = transports
         .iter()
-        .map(|(name, test)| Trial::test(*name, *test).with_ignored_flag(!root))
+        .flat_map(|transport| tests.iter().map(|test| trial(*transport, test)))
         .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(uring);
+    conclusion.exit();
 }
 
 /// A mounted [`MemoryFs`].
@@ -79,16 +113,21 @@ struct Mounted {
 }
 
 impl Mounted {
-    fn new(names: &[&str]) -> Mounted {
+    fn new(transport: Transport, names: &[&str]) -> Mounted {
         let fs = Arc::new(MemoryFs::new(names));
         let detached = DetachedMount::new(&MountOptions::default()).expect("a FUSE mount");
         let dir = tempfile::tempdir().expect("a mount point");
         let session = Session::start(
             Arc::clone(&fs),
             detached.device.try_clone().unwrap(),
-            &Config::default(),
+            &Config {
+                transport,
+                ..Config::default()
+            },
         )
         .expect("a session");
+        assert_eq!(session.transport(), transport);
+        session.settle(detached.mount.as_fd()).expect("settled");
         DetachedMount::attach_at(detached.mount.as_fd(), dir.path()).expect("attached");
         Mounted {
             fs,
@@ -151,8 +190,8 @@ fn wait_for_end(child: &mut Child) -> Duration {
     start.elapsed()
 }
 
-fn files_can_be_used() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["a"]);
+fn files_can_be_used(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["a"]);
     let data: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     fs::write(mounted.path("b"), &data)?;
     assert_eq!(fs::read(mounted.path("b"))?, data);
@@ -176,8 +215,8 @@ fn files_can_be_used() -> Result<(), Failed> {
     Ok(())
 }
 
-fn a_panic_is_an_io_error() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["panic", "a"]);
+fn a_panic_is_an_io_error(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["panic", "a"]);
     for _ in 0..20 {
         assert_eq!(
             fs::read(mounted.path("panic")).unwrap_err().raw_os_error(),
@@ -200,8 +239,8 @@ fn use_while_blocked(mounted: &Mounted) -> Result<(), Failed> {
     Ok(())
 }
 
-fn blocked_requests_delay_nobody() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["wait", "a"]);
+fn blocked_requests_delay_nobody(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["wait", "a"]);
     let mut readers: Vec<Child> = (0..40).map(|_| cat(&mounted.path("wait"))).collect();
     wait_until("all readers wait", || {
         mounted.fs.waiting.load(Ordering::SeqCst) == 40
@@ -224,8 +263,46 @@ fn blocked_requests_delay_nobody() -> Result<(), Failed> {
     Ok(())
 }
 
-fn stuck_requests_delay_nobody() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["stuck", "a"]);
+/// All at once and all on one CPU, so that requests wait in its queue while all its threads are blocked.
+fn blocked_requests_of_a_cpu_delay_nobody_there(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["wait", "a"]);
+    let before = sched_getaffinity(Pid::from_raw(0))?;
+    let cpu = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu) == Ok(true));
+    let mut one = CpuSet::new();
+    one.set(cpu.ok_or("no CPU")?)?;
+    for _ in 0..10 {
+        sched_setaffinity(Pid::from_raw(0), &one)?;
+        // A shell opens the files one after the other; so threads, which start to read at the same time.
+        let path = mounted.path("wait");
+        let readers: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || {
+                    let mut file = fs::File::open(path)?;
+                    std::io::Read::read(&mut file, &mut [0; 10])
+                })
+            })
+            .collect();
+        wait_until("all readers wait", || {
+            mounted.fs.waiting.load(Ordering::SeqCst) == 8
+        });
+        let used = use_while_blocked(&mounted);
+        sched_setaffinity(Pid::from_raw(0), &before)?;
+        used?;
+        mounted.fs.release_all();
+        for reader in readers {
+            reader.join().expect("no panic")?;
+        }
+        wait_until("nobody waits", || {
+            mounted.fs.waiting.load(Ordering::SeqCst) == 0
+        });
+        mounted.fs.hold_again();
+    }
+    Ok(())
+}
+
+fn stuck_requests_delay_nobody(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["stuck", "a"]);
     let start = Instant::now();
     let readers: Vec<Child> = (0..8).map(|_| cat(&mounted.path("stuck"))).collect();
     wait_until("the readers occupy threads", || {
@@ -243,8 +320,8 @@ fn stuck_requests_delay_nobody() -> Result<(), Failed> {
     Ok(())
 }
 
-fn a_waiting_request_is_interrupted() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["wait"]);
+fn a_waiting_request_is_interrupted(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["wait"]);
     let mut reader = cat(&mounted.path("wait"));
     wait_until("the reader waits", || {
         mounted.fs.waiting.load(Ordering::SeqCst) == 1
@@ -257,8 +334,8 @@ fn a_waiting_request_is_interrupted() -> Result<(), Failed> {
     Ok(())
 }
 
-fn a_stuck_request_is_given_up() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["stuck", "a"]);
+fn a_stuck_request_is_given_up(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["stuck", "a"]);
     let start = Instant::now();
     let mut reader = cat(&mounted.path("stuck"));
     wait_until("the read is in service", || {
@@ -277,8 +354,8 @@ fn a_stuck_request_is_given_up() -> Result<(), Failed> {
     Ok(())
 }
 
-fn umount_ends_the_session() -> Result<(), Failed> {
-    let mut mounted = Mounted::new(&["a"]);
+fn umount_ends_the_session(transport: Transport) -> Result<(), Failed> {
+    let mut mounted = Mounted::new(transport, &["a"]);
     fs::write(mounted.path("a"), "x")?;
     let monitor = mounted.monitor();
     mounted.end();
@@ -287,8 +364,115 @@ fn umount_ends_the_session() -> Result<(), Failed> {
     Ok(())
 }
 
-fn stop_under_load() -> Result<(), Failed> {
-    let mut mounted = Mounted::new(&["a"]);
+fn no_ring_can_be_inherited(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["a"]);
+    fs::write(mounted.path("a"), "x")?;
+    let rings = |what: &str| -> Result<usize, Failed> {
+        let links = fs::read_dir("/proc/self/fd")?.filter_map(|file| {
+            let link = fs::read_link(file.ok()?.path()).ok()?;
+            Some(link.to_string_lossy().into_owned())
+        });
+        Ok(links.filter(|link| link.contains(what)).count())
+    };
+    assert_eq!(rings("io_uring")?, 0);
+    assert!(rings("fuse")? > 0);
+    // What is mapped of a ring is not inherited: "dc" is MADV_DONTFORK.
+    let maps = fs::read_to_string("/proc/self/smaps")?;
+    let mut inherited = 0;
+    let mut ring = false;
+    for line in maps.lines() {
+        if line.contains("io_uring") {
+            ring = true;
+        } else if let (true, Some(flags)) = (ring, line.strip_prefix("VmFlags:")) {
+            inherited += usize::from(!flags.split_whitespace().any(|flag| flag == "dc"));
+            ring = false;
+        }
+    }
+    assert_eq!(inherited, 0);
+    Ok(())
+}
+
+/// Serves at `point` in a process that has forked a child, which lives on without ever executing a program.
+fn serve_with_a_child(point: &Path) {
+    let detached = DetachedMount::new(&MountOptions::default()).expect("a FUSE mount");
+    let fs = Arc::new(MemoryFs::new(&["a"]));
+    let config = Config {
+        transport: Transport::IoUring,
+        ..Config::default()
+    };
+    let session = Session::start(fs, detached.device, &config).expect("a session");
+    session.settle(detached.mount.as_fd()).expect("settled");
+    DetachedMount::attach_at(detached.mount.as_fd(), point).expect("attached");
+    drop(detached.mount);
+    let _ = fs::metadata(point.join("a"));
+    // The hook runs in the child, between fork and exec.
+    let mut child = Command::new("true");
+    let hook = || {
+        std::thread::sleep(Duration::from_secs(4));
+        Ok(())
+    };
+    // SAFETY: the hook sleeps, which takes no lock and no memory.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut child, hook) };
+    let spawner = std::thread::spawn(move || child.spawn().map(drop));
+    wait_until("there is a child", || {
+        let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+        let of_threads = fs::read_dir("/proc/self/task").expect("threads");
+        let any = of_threads.flatten().any(|thread| {
+            fs::read_to_string(thread.path().join("children")).is_ok_and(|list| !list.is_empty())
+        });
+        any || fs::read_to_string(children).is_ok_and(|list| !list.is_empty())
+    });
+    println!("ready");
+    let _ = spawner.join();
+    let _ = session.join();
+}
+
+fn a_child_of_a_dead_server_blocks_nobody_for_good(transport: Transport) -> Result<(), Failed> {
+    if transport != Transport::IoUring {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let mut server = Command::new(std::env::current_exe()?)
+        .env(SERVE, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let stdout = server.stdout.take().ok_or("no stdout")?;
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    assert_eq!(line, "ready\n");
+    let connection = fs::metadata(dir.path()).map(|metadata| {
+        use std::os::unix::fs::MetadataExt;
+        nix::sys::stat::minor(metadata.dev())
+    })?;
+    server.kill()?;
+    server.wait()?;
+    // The child holds /dev/fuse, so the connection lives and nobody answers. Who waits can be killed.
+    let mut users: Vec<Child> = (0..4).map(|_| cat(&dir.path().join("a"))).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    for user in &mut users[..2] {
+        let _ = user.kill();
+        assert!(wait_for_end(user) < Duration::from_secs(2));
+    }
+    // And the connection can be aborted, which ends the others.
+    let control = Path::new("/sys/fs/fuse/connections");
+    if fs::read_dir(control)?.next().is_none() {
+        let nothing = None::<&str>;
+        mount(nothing, control, Some("fusectl"), MsFlags::empty(), nothing)?;
+    }
+    fs::write(control.join(format!("{connection}/abort")), "1")?;
+    for user in &mut users[2..] {
+        let start = Instant::now();
+        wait_until("a waiting process ends", || {
+            user.try_wait().expect("a child").is_some()
+        });
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+    umount2(dir.path(), MntFlags::MNT_DETACH)?;
+    Ok(())
+}
+
+fn stop_under_load(transport: Transport) -> Result<(), Failed> {
+    let mut mounted = Mounted::new(transport, &["a"]);
     let path = mounted.path("a");
     let users: Vec<_> = (0..8)
         .map(|n| {
@@ -339,8 +523,8 @@ fn stop_under_load() -> Result<(), Failed> {
     Ok(())
 }
 
-fn what_is_handed_out_comes_back() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["a", "stuck"]);
+fn what_is_handed_out_comes_back(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["a", "stuck"]);
     for n in 0..200 {
         fs::write(mounted.path(&format!("f{n}")), "x")?;
         fs::remove_file(mounted.path(&format!("f{n}")))?;
@@ -362,8 +546,8 @@ fn what_is_handed_out_comes_back() -> Result<(), Failed> {
     Ok(())
 }
 
-fn measurements_count_requests() -> Result<(), Failed> {
-    let mounted = Mounted::new(&["a"]);
+fn measurements_count_requests(transport: Transport) -> Result<(), Failed> {
+    let mounted = Mounted::new(transport, &["a"]);
     let data = vec![1; 100_000];
     fs::write(mounted.path("a"), &data)?;
     assert_eq!(fs::read(mounted.path("a"))?.len(), data.len());

@@ -80,6 +80,12 @@ impl MemoryFs {
         self.release.notify_all();
     }
 
+    /// From now on requests of `wait` wait again.
+    #[allow(dead_code, reason = "not every test waits")]
+    pub fn hold_again(&self) {
+        *self.released.lock().unwrap() = false;
+    }
+
     fn attr(&self, node: NodeId) -> Result<fuse_attr> {
         if node == NodeId::ROOT {
             return Ok(fuse_attr {

@@ -5,6 +5,7 @@
 //! * `CNTR_TEST_DIR`: where temporary directories are made (else the system's).
 //! * `CNTR_TEST_PEER`: what is mounted: `cntr` (the binary under test, the default), `bind` (a bind mount: every test
 //!   must pass, so a failure is a flaw of the test) or `bindfs` (a server with known flaws the tests must find).
+//! * `CNTR_TEST_OPTIONS`: mount options for every mount of the binary under test, such as `transport=classic`.
 
 // Every test binary uses a part of this module.
 #![allow(dead_code)]
@@ -15,6 +16,7 @@ pub mod load;
 pub mod mapping;
 pub mod mount;
 pub mod mountinfo;
+pub mod parameter;
 pub mod runner;
 pub mod server;
 pub mod signal;

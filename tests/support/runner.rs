@@ -12,6 +12,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
+use super::parameter::Uring;
 use super::{backing, connection, mount};
 
 /// Why a test cannot run here.
@@ -142,7 +143,9 @@ impl Suite {
     pub fn run(self) -> ExitCode {
         let arguments = Arguments::from_args();
         watch(Arc::clone(&self.running));
+        let uring = Uring::enable();
         let conclusion = libtest_mimic::run(&arguments, self.trials);
+        drop(uring);
         let leftovers = backing::tear_down();
         for problem in &leftovers {
             eprintln!("left behind: {problem}");

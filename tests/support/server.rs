@@ -62,7 +62,9 @@ impl Server {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_cntr"));
                 command.arg("mount").arg(source).arg(point);
                 // Tests act as several users.
-                let options = [&["allow_other".to_owned()], setup.options.as_slice()].concat();
+                let mut options = vec!["allow_other".to_owned()];
+                options.extend(env::var("CNTR_TEST_OPTIONS").ok());
+                options.extend(setup.options.iter().cloned());
                 command.arg("-o").arg(options.join(","));
                 command
             }

@@ -83,6 +83,12 @@ impl<'a> Cursor<'a> {
         Err(self.short(T::NAME, size_of::<T>(), self.arg_bytes().len()))
     }
 
+    /// The argument of fixed size of an operation that has it in the payload of a ring entry, and nothing in `op_in`.
+    pub(super) fn arg_in_payload<T: Wire>(&mut self) -> Result<T, DecodeError> {
+        self.op_in = None;
+        self.arg()
+    }
+
     /// The argument in a form of exactly `len` bytes, zeroes in place of the rest of it.
     pub(super) fn arg_of<T: Wire>(&mut self, len: usize) -> Result<T, DecodeError> {
         let bytes = self.arg_bytes();

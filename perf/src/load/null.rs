@@ -117,6 +117,7 @@ impl NullServer {
             ..Config::default()
         };
         let session = Session::start(Arc::new(NullFs), detached.device, &config)?;
+        session.settle(detached.mount.as_fd())?;
         DetachedMount::attach_at(detached.mount.as_fd(), mount_point)?;
         Ok(NullServer {
             session: Some(session),

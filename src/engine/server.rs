@@ -1,0 +1,212 @@
+//! Serves one decoded request, whichever transport brought it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use fuse_proto::opcode::Opcode;
+use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
+
+use super::dev::Device;
+use super::dispatch::{dispatch, entry_out};
+use super::nudge;
+use super::outcome::{Answer, Grant, Outcome, take_back};
+use super::pool::Pool;
+use super::seat::{Place, PooledSeat};
+use super::uring::Rings;
+use super::{Context, Data, Errno, FileSystem, Negotiated, NodeId, Notifier, Result};
+
+/// What all threads of a session share.
+pub(super) struct Shared<F> {
+    pub(super) fs: Arc<F>,
+    pub(super) device: Device,
+    pub(super) negotiated: Negotiated,
+    pub(super) notifier: Notifier,
+    /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
+    pub(super) rings: Option<Rings>,
+}
+
+/// Serves requests at one place.
+pub(super) struct Server<'a, F> {
+    pub(super) shared: &'a Shared<F>,
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) place: &'a Arc<Place>,
+}
+
+/// How a request ended.
+pub(super) struct Served {
+    /// The request.
+    pub(super) unique: u64,
+    /// What to send.
+    pub(super) reply: Reply,
+    grant: Grant,
+    opcode: Opcode,
+    error: Option<Errno>,
+    bytes: u64,
+    since: u64,
+}
+
+/// What to send for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reply {
+    /// The first bytes of the payload.
+    Payload(usize),
+    /// An error.
+    Error(Errno),
+    /// The kernel wants no reply.
+    Unwanted,
+    /// Somebody else has answered.
+    GivenUp,
+}
+
+impl<F: FileSystem> Server<'_, F> {
+    /// Serves `request`; `payload` gets what is replied.
+    pub(super) fn serve(&self, request: &Request<'_>, payload: &mut [u8]) -> Served {
+        let unique = request.header.unique;
+        let since = self.pool.now();
+        self.place.begin(unique, since);
+        if self.pool.take_early_interrupt(unique) {
+            self.place.interrupt();
+        }
+        let mut served = Served {
+            unique,
+            reply: Reply::Unwanted,
+            grant: Grant::Nothing,
+            opcode: request.operation.opcode(),
+            error: None,
+            bytes: 0,
+            since,
+        };
+        let Some(outcome) = self.outcome(request, payload) else {
+            return served;
+        };
+        served.grant = outcome.grant;
+        served.bytes = outcome.written;
+        // A file is read before the request is claimed: reading may block and be given up.
+        served.reply = match outcome.answer {
+            Ok(Answer::Payload(len)) => Reply::Payload(len),
+            Ok(Answer::Data(data, size)) => match read(&data, &mut payload[..size]) {
+                Ok(len) => {
+                    served.bytes = len as u64;
+                    Reply::Payload(len)
+                }
+                Err(errno) => Reply::Error(errno),
+            },
+            Err(errno) => Reply::Error(errno),
+        };
+        if let Reply::Error(errno) = served.reply {
+            served.error = Some(errno);
+            // Nothing, unless what was opened or found could not be encoded.
+            self.take_back(&served, payload);
+            served.grant = Grant::Nothing;
+        }
+        if !self.place.claim(unique) {
+            self.take_back(&served, payload);
+            served.reply = Reply::GivenUp;
+        }
+        served
+    }
+
+    /// What a request comes to; `None` if the kernel wants no reply.
+    fn outcome(&self, request: &Request<'_>, payload: &mut [u8]) -> Option<Outcome> {
+        let fs = &*self.shared.fs;
+        if let (Operation::Lookup { name }, Some(rings)) = (&request.operation, &self.shared.rings)
+            && let Some(entry) = rings.nudge.lookup(request.header.nodeid, name)
+        {
+            let dialect = self.shared.negotiated.dialect();
+            let encoded = ReplyWriter::new(payload, dialect).entry(&entry_out(&entry));
+            return Some(Outcome::granting(encoded, Grant::Nothing));
+        }
+        match &request.operation {
+            Operation::Forget(_) if request.header.nodeid == nudge::NODE.0 => None,
+            Operation::Forget(arg) => {
+                guarded(|| fs.forget(NodeId(request.header.nodeid), arg.nlookup));
+                None
+            }
+            Operation::BatchForget(forgets) => {
+                guarded(|| {
+                    forgets
+                        .clone()
+                        .filter(|one| one.nodeid != nudge::NODE.0)
+                        .for_each(|one| fs.forget(NodeId(one.nodeid), one.nlookup));
+                });
+                None
+            }
+            Operation::Interrupt(arg) => {
+                self.pool.interrupt(arg.unique);
+                None
+            }
+            Operation::NotifyReply { .. } => None,
+            Operation::Destroy => Some(Outcome::of(Ok(Answer::Payload(0)))),
+            Operation::Init(_) | Operation::CuseInit(_) => Some(Errno::EIO.into()),
+            _ => {
+                let seat = PooledSeat {
+                    place: self.place,
+                    pool: self.pool,
+                };
+                let cx = Context {
+                    unique: request.header.unique,
+                    uid: request.header.uid,
+                    gid: request.header.gid,
+                    pid: request.header.pid,
+                    negotiated: &self.shared.negotiated,
+                    notifier: &self.shared.notifier,
+                    seat: &seat,
+                };
+                let dialect = self.shared.negotiated.dialect();
+                let outcome = guarded(|| dispatch(fs, &cx, request, dialect, payload));
+                Some(outcome.unwrap_or_else(|| Errno::EIO.into()))
+            }
+        }
+    }
+
+    /// Takes back what the reply would have handed out: it did not arrive.
+    pub(super) fn take_back(&self, served: &Served, payload: &[u8]) {
+        guarded(|| take_back(&*self.shared.fs, served.grant, payload));
+    }
+
+    /// The request has left the thread: records what it took.
+    pub(super) fn end(&self, served: Option<&Served>) {
+        if let Some(served) = served {
+            let nanoseconds = self.pool.now().saturating_sub(served.since);
+            let mut recorder = self.place.recorder.lock();
+            recorder.record(served.opcode, nanoseconds, served.error, served.bytes);
+        }
+        if self.place.end() {
+            self.pool.came_back(self.place.team);
+        }
+    }
+}
+
+/// The error for a request that cannot be decoded.
+pub(super) fn refusal(error: &DecodeError) -> Errno {
+    tracing::warn!(%error, "a request cannot be decoded");
+    if matches!(error, DecodeError::UnknownOpcode { .. }) {
+        Errno::ENOSYS
+    } else {
+        Errno::EIO
+    }
+}
+
+fn read(data: &Data, payload: &mut [u8]) -> Result<usize> {
+    match data {
+        Data::Bytes(bytes) => {
+            let len = bytes.len().min(payload.len());
+            payload[..len].copy_from_slice(&bytes[..len]);
+            Ok(len)
+        }
+        Data::File { file, offset } => {
+            std::os::unix::fs::FileExt::read_at(&**file, payload, *offset).map_err(Errno::from)
+        }
+    }
+}
+
+/// Runs a method of the file system; a panic in it is the end of the request, not of the thread.
+pub(super) fn guarded<R>(method: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(method)) {
+        Ok(result) => Some(result),
+        Err(_) => {
+            tracing::error!("a method of the file system panicked");
+            None
+        }
+    }
+}
