@@ -66,15 +66,10 @@ impl Check {
 /// Runs `cntr doctor`.
 pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let mut checks = vec![kernel(), privileges(), device()];
-    let mut transport = "classic (/dev/fuse, a descriptor for each thread)";
     match offer() {
         Ok(negotiated) => {
             checks.extend(capabilities(&negotiated));
-            let ring = io_uring(&negotiated);
-            if ring.verdict == Verdict::Ok {
-                transport = "uring (FUSE over io_uring, a queue for each CPU)";
-            }
-            checks.push(ring);
+            checks.push(io_uring(&negotiated));
         }
         Err(error) => checks.push(
             Check::new("FUSE mount", Verdict::Missing, error)
@@ -88,7 +83,9 @@ pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         println!("{}", table(&checks));
         if works {
-            println!("sessions and mounts use: transport {transport}, data relayed");
+            println!(
+                "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed"
+            );
         } else {
             println!("sessions and mounts do not work here: see 'missing' above");
         }
@@ -285,7 +282,7 @@ fn io_uring(negotiated: &Negotiated) -> Check {
         Ok(()) => Check::new(
             subject,
             Verdict::Ok,
-            "offered by the kernel, rings can be made",
+            "offered by the kernel, rings can be made: `cntr mount -o transport=auto` uses it",
         ),
         Err(error) => Check::new(
             subject,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cntr::engine::{Config, Session, SessionError};
+use cntr::engine::{Config, Session, SessionError, Transport};
 use fuse_proto::flags::InitFlags;
 use fuse_proto::{
     Dialect, Operation, fuse_getattr_in, fuse_in_header, fuse_init_in, fuse_init_out,
@@ -112,13 +112,19 @@ fn session(minor: u32, fs: &Arc<MemoryFs>) -> (Kernel, Session) {
             fs,
             server,
             &Config {
+                // This kernel offers io_uring in name only: the engine has to make do without.
+                transport: Transport::Auto,
                 workers: Some(2),
                 ..Config::default()
             },
         )
         .expect("a session")
     });
-    let (header, _) = kernel.shake_hands(7, minor, InitFlags::INIT_EXT | InitFlags::MAX_PAGES);
+    let (header, _) = kernel.shake_hands(
+        7,
+        minor,
+        InitFlags::INIT_EXT | InitFlags::MAX_PAGES | InitFlags::OVER_IO_URING,
+    );
     assert_eq!(header.error, 0);
     let session = starting.join().unwrap();
     kernel.dialect = session.negotiated().dialect();
