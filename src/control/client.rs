@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt::PeerCredentials};
 
 use super::report::Report;
+use super::request::Request;
 use super::{parse_socket_name, socket_name};
 
 /// A server that does not answer is not waited for longer.
@@ -37,6 +38,9 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// The server is no more.
+    #[error("the server with process id {0} has ended")]
+    Ended(u32),
 }
 
 /// The servers of this host that answer the caller: (connection, process id).
@@ -59,7 +63,7 @@ fn servers() -> Result<Vec<(u32, u32)>, ControlError> {
 pub fn list() -> Result<Vec<Report>, ControlError> {
     Ok(servers()?
         .into_iter()
-        .filter_map(|(connection, pid)| ask(connection, pid).ok())
+        .filter_map(|(connection, pid)| ask(connection, pid, Request::default()).ok())
         .collect())
 }
 
@@ -68,11 +72,11 @@ pub fn list() -> Result<Vec<Report>, ControlError> {
 ///
 /// # Errors
 /// See [`ControlError`].
-pub fn find(what: &str) -> Result<Report, ControlError> {
+pub fn find(what: &str, request: Request) -> Result<Report, ControlError> {
     let servers = servers()?;
     let of_process = what.parse::<u32>().ok();
     if let Some(&(connection, pid)) = servers.iter().find(|(_, pid)| Some(*pid) == of_process) {
-        return ask(connection, pid);
+        return ask(connection, pid, request);
     }
     let connection = match of_process {
         Some(process) => connection_of(Path::new(&format!("/proc/{process}/root"))),
@@ -82,12 +86,12 @@ pub fn find(what: &str) -> Result<Report, ControlError> {
         .iter()
         .find(|(number, _)| Some(*number) == connection)
     {
-        return ask(connection, pid);
+        return ask(connection, pid, request);
     }
     if let Some(process) = of_process.and_then(|process| i32::try_from(process).ok()) {
         let of_container = |report: &Report| report.served.container == Some(process);
         if let Some(report) = list()?.into_iter().find(of_container) {
-            return Ok(report);
+            return ask(report.connection, report.pid, request);
         }
     }
     Err(ControlError::Unknown(what.to_owned()))
@@ -102,7 +106,11 @@ fn connection_of(path: &Path) -> Option<u32> {
     crate::sys::fuse::connection(file.as_fd()).ok()
 }
 
-fn ask(connection: u32, pid: u32) -> Result<Report, ControlError> {
+/// The report of the server `pid` of `connection`.
+///
+/// # Errors
+/// [`ControlError::Silent`].
+pub fn ask(connection: u32, pid: u32, request: Request) -> Result<Report, ControlError> {
     let silent = |source| ControlError::Silent { pid, source };
     let address = SocketAddr::from_abstract_name(socket_name(connection, pid)).map_err(silent)?;
     let mut stream = UnixStream::connect_addr(&address).map_err(silent)?;
@@ -114,10 +122,15 @@ fn ask(connection: u32, pid: u32) -> Result<Report, ControlError> {
         ))));
     }
     stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
+    // A server that reads no requests may have answered and closed already.
+    let _ = send(stream.as_raw_fd(), &request.line(), MsgFlags::MSG_NOSIGNAL);
     let mut text = Vec::new();
-    stream.read_to_end(&mut text).map_err(silent)?;
+    let read = stream.read_to_end(&mut text);
     if text.is_empty() {
+        read.map_err(silent)?;
         return Err(silent(io::Error::from_raw_os_error(libc::EACCES)));
     }
-    serde_json::from_slice(&text).map_err(|error| silent(error.into()))
+    let mut report: Report = serde_json::from_slice(&text).map_err(|error| silent(error.into()))?;
+    report.rate();
+    Ok(report)
 }

@@ -1,16 +1,23 @@
 //! Asking a running server what it does, from another process.
 //!
 //! A server listens on an abstract Unix socket whose name tells the number of its FUSE connection and its process id.
-//! Nothing is created on disk, and the name goes away with the process. Whoever connects gets one [`Report`] as JSON.
-//! Both ends check that the other one is root or the same user.
+//! Nothing is created on disk, and the name goes away with the process. Whoever connects sends a [`Request`] and gets one
+//! [`Report`], both as JSON. Both ends check that the other one is root or the same user.
 
 mod client;
+mod interval;
 mod report;
+mod request;
 mod server;
+#[cfg(test)]
+mod tests;
+mod usage;
 
-pub use client::{ControlError, find, list};
+pub use client::{ControlError, ask, find, list};
 pub use report::{Report, Served};
+pub use request::Request;
 pub use server::Server;
+pub use usage::Usage;
 
 /// Abstract socket names of servers start with this.
 const PREFIX: &str = "cntr.stat.";
@@ -24,16 +31,4 @@ fn socket_name(connection: u32, pid: u32) -> String {
 fn parse_socket_name(name: &str) -> Option<(u32, u32)> {
     let (connection, pid) = name.strip_prefix(PREFIX)?.split_once('.')?;
     Some((connection.parse().ok()?, pid.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn socket_names_are_read_back() {
-        assert_eq!(parse_socket_name(&socket_name(53, 1234)), Some((53, 1234)));
-        assert_eq!(parse_socket_name("cntr.stat.53"), None);
-        assert_eq!(parse_socket_name("cntr.stat.x.1"), None);
-    }
 }

@@ -8,8 +8,11 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::report::{Report, Served};
+use super::request::Request;
 use super::socket_name;
+use super::usage::{Usage, resident_kib};
 use crate::engine::Session;
+use crate::engine::metrics::Measurements;
 use crate::fs::Statistics;
 
 /// A client that does not read is not waited for longer.
@@ -34,24 +37,36 @@ impl Server {
         let monitor = session.monitor();
         let negotiated = session.negotiated().clone();
         let transport = session.transport().name();
-        let report = move || Report {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            connection,
-            served: served.clone(),
-            transport: transport.to_owned(),
-            protocol: format!("7.{}", negotiated.minor),
-            capabilities: negotiated
-                .flags
-                .iter_names()
-                .map(|(name, _)| name.to_owned())
-                .collect(),
-            max_write: negotiated.max_write,
-            uptime_ns: monitor.uptime_ns(),
-            threads: monitor.threads() as u64,
-            resident_kib: resident_kib(),
-            file_system: file_system(),
-            operations: monitor.operations(),
+        let report = move |request: Request| {
+            let Measurements {
+                operations,
+                queues,
+                cache,
+            } = monitor.measurements(request.detail());
+            Report {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                connection,
+                served: served.clone(),
+                transport: transport.to_owned(),
+                protocol: format!("7.{}", negotiated.minor),
+                capabilities: negotiated
+                    .flags
+                    .iter_names()
+                    .map(|(name, _)| name.to_owned())
+                    .collect(),
+                max_write: negotiated.max_write,
+                uptime_ns: monitor.uptime_ns(),
+                interval_ns: None,
+                threads: monitor.threads() as u64,
+                resident_kib: resident_kib(),
+                file_system: file_system(),
+                usage: Usage::own(),
+                cache: Some(cache),
+                notifications: Some(monitor.notifications()),
+                operations,
+                queues,
+            }
         };
         std::thread::Builder::new()
             .name("cntr-control".to_owned())
@@ -75,24 +90,14 @@ impl Server {
     }
 }
 
-fn answer(stream: &UnixStream, report: &impl Fn() -> Report) -> io::Result<()> {
+fn answer(stream: &UnixStream, report: &impl Fn(Request) -> Report) -> io::Result<()> {
     let peer = getsockopt(stream, PeerCredentials)?;
     if peer.uid() != 0 && peer.uid() != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
+    let request = Request::receive(stream)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut text = serde_json::to_vec(&report())?;
+    let mut text = serde_json::to_vec(&report(request))?;
     text.push(b'\n');
     (&*stream).write_all(&text)
-}
-
-/// Resident memory of this process.
-fn resident_kib() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .unwrap_or(0);
-    pages * 4
 }

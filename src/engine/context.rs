@@ -1,6 +1,7 @@
 //! What a file system method may know about the request it serves.
 
 use super::Notifier;
+use super::metrics::CacheEvent;
 use super::negotiate::Negotiated;
 use super::{Errno, Result};
 
@@ -13,6 +14,8 @@ pub trait Seat: Sync {
     fn rejoin(&self);
     /// Whether the kernel asked to interrupt the request in service.
     fn interrupted(&self) -> bool;
+    /// Counts what the answer to the request says about the kernel's caches.
+    fn count(&self, event: CacheEvent);
 }
 
 /// The caller of a request, and what was negotiated with the kernel.
@@ -59,6 +62,12 @@ impl Context<'_> {
     #[must_use]
     pub fn interrupted(&self) -> bool {
         self.seat.interrupted()
+    }
+
+    /// Counts what the answer to this request says about the kernel's caches. Costs next to nothing. Only
+    /// [`CacheEvent::FirstLookup`] and [`CacheEvent::RepeatedLookup`] are for file systems: the engine sees the rest.
+    pub fn count(&self, event: CacheEvent) {
+        self.seat.count(event);
     }
 }
 
@@ -126,4 +135,6 @@ impl Seat for Detached {
     fn interrupted(&self) -> bool {
         false
     }
+
+    fn count(&self, _event: CacheEvent) {}
 }

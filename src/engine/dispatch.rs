@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
 use fuse_proto::flags::{
-    FsyncFlags, GetattrFlags, IoctlFlags, LkFlags, OpenInFlags, ReleaseFlags, SetattrValid,
-    SetxattrFlags, WriteFlags,
+    FsyncFlags, GetattrFlags, IoctlFlags, LkFlags, OpenFlags, OpenInFlags, ReleaseFlags,
+    SetattrValid, SetxattrFlags, WriteFlags,
 };
 use fuse_proto::{Dialect, EncodeError, Extensions, Operation, ReplyWriter, Request};
 use fuse_proto::{
@@ -16,6 +16,7 @@ use fuse_proto::{
     fuse_setattr_in, fuse_statfs_out, fuse_statx_out, fuse_write_out,
 };
 
+use super::metrics::CacheEvent;
 use super::outcome::{Answer, Grant, Outcome, take_back, unencodable};
 use super::{
     Attributes, Context, CopyRequest, Creation, Entry, Errno, FileHandle, FileSystem, IoctlRequest,
@@ -52,7 +53,18 @@ fn serve<F: FileSystem>(
     let empty = || Ok(Outcome::of(Ok(Answer::Payload(0))));
     match &request.operation {
         Operation::Lookup { name } => {
-            let entry = fs.lookup(cx, node, os(name))?;
+            let found = fs.lookup(cx, node, os(name));
+            if matches!(
+                &found,
+                Err(Errno::ENOENT)
+                    | Ok(Entry {
+                        node: NodeId(0),
+                        ..
+                    })
+            ) {
+                cx.count(CacheEvent::NoSuchName);
+            }
+            let entry = found?;
             Ok(entry_outcome(&entry, payload, dialect))
         }
         Operation::Getattr(arg) => {
@@ -143,11 +155,13 @@ fn serve<F: FileSystem>(
             let kill =
                 OpenInFlags::from_bits_retain(arg.open_flags).contains(OpenInFlags::KILL_SUIDGID);
             let opened = fs.open(cx, node, arg.flags, kill)?;
+            cx.count(cache_event(&opened));
             let encoded = ReplyWriter::new(payload, dialect).open(&open_out(&opened));
             Ok(Outcome::granting(encoded, Grant::Open(node, opened.fh)))
         }
         Operation::Create { arg, name, ext } => {
             let (entry, opened) = fs.create(cx, node, os(name), arg.flags, &creation(arg, ext))?;
+            cx.count(cache_event(&opened));
             Ok(create_outcome(&entry, &opened, payload, dialect))
         }
         Operation::Tmpfile { arg, ext, .. } => {
@@ -414,6 +428,19 @@ fn entry_outcome(entry: &Entry, payload: &mut [u8], dialect: Dialect) -> Outcome
         ReplyWriter::new(payload, dialect).entry(&entry_out(entry)),
         grant,
     )
+}
+
+/// What becomes of what the kernel has cached of a file.
+fn cache_event(opened: &Opened) -> CacheEvent {
+    if opened.flags.contains(OpenFlags::PASSTHROUGH) {
+        CacheEvent::OpenPassthrough
+    } else if opened.flags.contains(OpenFlags::DIRECT_IO) {
+        CacheEvent::OpenDirect
+    } else if opened.flags.contains(OpenFlags::KEEP_CACHE) {
+        CacheEvent::OpenKeepsPages
+    } else {
+        CacheEvent::OpenDropsPages
+    }
 }
 
 fn open_out(opened: &Opened) -> fuse_open_out {

@@ -9,7 +9,7 @@
 //! | `mount` | makes the mount |
 //! | `session` | hand-shake, threads, end |
 //! | `negotiate` | what is agreed with the kernel |
-//! | `pool` | keeps enough threads able to take requests, however many are blocked |
+//! | `pool` | keeps enough threads able to take requests, however many are blocked; merges what they measure |
 //! | `crew`, `thread` | start them |
 //! | `seat` | the place of one thread; exactly-once answers |
 //! | `server` | serves one decoded request |
@@ -19,7 +19,7 @@
 //! | `outcome` | what to answer, and what to take back if the answer does not arrive |
 //! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
-//! | `metrics` | counts and latencies |
+//! | `metrics` | counts and latencies, per queue and operation |
 
 mod context;
 mod crew;
@@ -52,5 +52,5 @@ pub use filesystem::{
     WriteRequest,
 };
 pub use negotiate::Negotiated;
-pub use notify::Notifier;
+pub use notify::{NotificationStatistics, Notifier};
 pub use session::{Config, Monitor, Session, SessionError, Stopper, Transport, probe};

@@ -6,10 +6,13 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuse_proto::flags::{ExpireFlags, InitFlags};
 use fuse_proto::{EncodeError, notify};
 use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
 
 use super::dev::Device;
 use super::{Negotiated, NodeId};
@@ -32,6 +35,54 @@ struct Queue {
     closed: bool,
 }
 
+/// Notifications that were written, by kind.
+#[derive(Default)]
+pub(super) struct Written {
+    inodes: AtomicU64,
+    names: AtomicU64,
+    prunes: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Written {
+    pub(super) fn statistics(&self) -> NotificationStatistics {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NotificationStatistics {
+            inodes: of(&self.inodes),
+            names: of(&self.names),
+            prunes: of(&self.prunes),
+            refused: of(&self.refused),
+        }
+    }
+}
+
+/// What the kernel was told of changes that it did not make itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotificationStatistics {
+    /// Inodes whose cached attributes, and mostly pages, were to be dropped.
+    pub inodes: u64,
+    /// Cached names that were to be dropped or asked for again.
+    pub names: u64,
+    /// Inodes that were to be given back if nobody uses them.
+    pub prunes: u64,
+    /// Notifications that the kernel refused: mostly because it did not know the inode or the name any more.
+    pub refused: u64,
+}
+
+impl NotificationStatistics {
+    /// What came since `before`.
+    #[must_use]
+    pub fn since(&self, before: &NotificationStatistics) -> NotificationStatistics {
+        NotificationStatistics {
+            inodes: self.inodes.saturating_sub(before.inodes),
+            names: self.names.saturating_sub(before.names),
+            prunes: self.prunes.saturating_sub(before.prunes),
+            refused: self.refused.saturating_sub(before.refused),
+        }
+    }
+}
+
 /// Queues notifications for the notifier thread. Cheap, never blocks on the kernel, holds no lock of a file system:
 /// safe to call from any method.
 pub struct Notifier {
@@ -42,6 +93,7 @@ pub struct Notifier {
     device: Device,
     queue: Mutex<Queue>,
     filled: Condvar,
+    written: Arc<Written>,
 }
 
 impl Notifier {
@@ -58,7 +110,13 @@ impl Notifier {
             device,
             queue: Mutex::default(),
             filled: Condvar::new(),
+            written: Arc::default(),
         }
+    }
+
+    /// Counts what is written.
+    pub(super) fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
     }
 
     /// Drops the cached attributes of `node` and, if `offset` is not negative, its cached pages from `offset` on:
@@ -86,10 +144,8 @@ impl Notifier {
     /// about: the kernel holds that. For another one it might wait for a request that waits for this thread.
     pub fn expire_attributes_of_used(&self, node: NodeId) {
         let mut message = [0_u8; 64];
-        if let Ok(len) = notify::encode_inval_inode(node.0, -1, 0, &mut message) {
-            // ENOENT: the kernel does not know the inode any more.
-            let _ = self.device.notify(&message[..len]);
-        }
+        let len = notify::encode_inval_inode(node.0, -1, 0, &mut message);
+        self.send(&message, len, &self.written.inodes, 1);
     }
 
     fn push(&self, notification: Notification) {
@@ -126,12 +182,12 @@ impl Notifier {
             match &notification {
                 Notification::InvalidateInode { node, offset, len } => {
                     let len = notify::encode_inval_inode(node.0, *offset, *len, &mut message);
-                    self.send(&message, len);
+                    self.send(&message, len, &self.written.inodes, 1);
                 }
                 Notification::InvalidateEntry { parent, name } => {
                     let name = name.as_bytes();
                     let len = notify::encode_inval_entry(parent.0, name, self.expire, &mut message);
-                    self.send(&message, len);
+                    self.send(&message, len, &self.written.names, 1);
                 }
                 Notification::Prune { nodes } => {
                     for nodes in nodes.chunks(PRUNE_AT_ONCE) {
@@ -140,18 +196,29 @@ impl Notifier {
                             .zip(nodes)
                             .for_each(|(id, node)| *id = node.0);
                         let len = notify::encode_prune(&ids[..nodes.len()], &mut message);
-                        self.send(&message, len);
+                        self.send(&message, len, &self.written.prunes, nodes.len() as u64);
                     }
                 }
             }
         }
     }
 
-    fn send(&self, message: &[u8], encoded: Result<usize, EncodeError>) {
-        match encoded {
-            // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
-            Ok(len) => drop(self.device.notify(&message[..len])),
-            Err(error) => tracing::error!(%error, "a notification cannot be encoded"),
+    /// Writes a notification about `count` things that `counter` counts.
+    fn send(
+        &self,
+        message: &[u8],
+        encoded: Result<usize, EncodeError>,
+        counter: &AtomicU64,
+        count: u64,
+    ) {
+        let len = match encoded {
+            Ok(len) => len,
+            Err(error) => return tracing::error!(%error, "a notification cannot be encoded"),
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
+        // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
+        if self.device.notify(&message[..len]).is_err() {
+            self.written.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

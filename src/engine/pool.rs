@@ -10,14 +10,16 @@
 //! The monitor sleeps while nothing happens. Serving threads wake it at the start of a busy period, at most once in
 //! [`QUIET`].
 
+mod survey;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::metrics::Recorder;
 use super::seat::{Desk, Place, nanoseconds};
+use survey::Retired;
 
 /// A request in service for this long blocks its thread, whether the file system said so or not.
 pub(super) const SLOW: Duration = Duration::from_millis(3);
@@ -77,6 +79,8 @@ struct Team {
     spare: usize,
     /// Spare ones that were called and have not woken yet.
     called: usize,
+    /// How often another one took the place of one that blocked.
+    replaced: u64,
 }
 
 /// All teams.
@@ -95,7 +99,7 @@ pub(super) struct Pool {
     needed: Condvar,
     ended: Condvar,
     places: RwLock<Vec<Arc<Place>>>,
-    retired: Mutex<Recorder>,
+    retired: Mutex<Retired>,
     over: AtomicBool,
     start: Instant,
     monitor_awake: AtomicBool,
@@ -122,7 +126,7 @@ impl Pool {
             needed: Condvar::new(),
             ended: Condvar::new(),
             places: RwLock::new(Vec::new()),
-            retired: Mutex::new(Recorder::new()),
+            retired: Mutex::default(),
             over: AtomicBool::new(false),
             start: Instant::now(),
             monitor_awake: AtomicBool::new(false),
@@ -206,13 +210,16 @@ impl Pool {
 
     /// A thread leaves its place for good.
     pub(super) fn leave(&self, place: &Arc<Place>, active: bool) {
+        // Both locked, so that whoever reads the measurements finds what was measured here once.
+        let mut retired = self.retired.lock();
         self.places
             .write()
             .retain(|other| !Arc::ptr_eq(other, place));
+        retired.add(place);
+        drop(retired);
         if place.mark_back() {
             self.came_back(place.team);
         }
-        self.retired.lock().merge(&place.recorder.lock());
         self.resign(place.team, active);
     }
 
@@ -236,6 +243,7 @@ impl Pool {
         if own.spare > own.called {
             own.called += 1;
             own.active += 1;
+            own.replaced += 1;
             self.needed.notify_one();
             return true;
         }
@@ -243,6 +251,7 @@ impl Pool {
             return own.active > 0;
         }
         own.active += 1;
+        own.replaced += 1;
         roster.threads += 1;
         drop(roster);
         if self.crew.hire(self, team) {
@@ -317,16 +326,6 @@ impl Pool {
             }
         }
         roster.threads
-    }
-
-    /// Measurements of all threads, past ones included.
-    pub(super) fn measurements(&self) -> Recorder {
-        let mut sum = Recorder::new();
-        sum.merge(&self.retired.lock());
-        for place in self.places.read().iter() {
-            sum.merge(&place.recorder.lock());
-        }
-        sum
     }
 
     /// The kernel wants request `unique` interrupted.

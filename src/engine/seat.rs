@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::context::Seat;
 use super::dev::Device;
-use super::metrics::Recorder;
+use super::metrics::{CacheEvent, CacheEvents, Recorder};
 use super::pool::Pool;
 use crate::sys::uring::Exposed;
 
@@ -48,6 +48,8 @@ pub(super) struct Place {
     pub(super) desk: Desk,
     /// Measurements of this thread.
     pub(super) recorder: Mutex<Recorder>,
+    /// What the answers of this thread say about the kernel's caches.
+    pub(super) cache: CacheEvents,
 }
 
 impl Place {
@@ -63,6 +65,7 @@ impl Place {
             team,
             desk,
             recorder: Mutex::new(Recorder::new()),
+            cache: CacheEvents::default(),
         }
     }
 
@@ -125,6 +128,11 @@ impl Place {
         !self.away.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether the thread is counted as blocked.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     /// Counts the thread as not blocked; false if it was not.
     pub(super) fn mark_back(&self) -> bool {
         self.away.swap(false, Ordering::AcqRel)
@@ -168,6 +176,10 @@ impl Seat for PooledSeat<'_> {
 
     fn interrupted(&self) -> bool {
         self.place.interrupted()
+    }
+
+    fn count(&self, event: CacheEvent) {
+        self.place.cache.count(event, 1);
     }
 }
 

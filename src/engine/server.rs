@@ -8,6 +8,7 @@ use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
 
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
+use super::metrics::CacheEvent;
 use super::nudge;
 use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::Pool;
@@ -119,15 +120,16 @@ impl<F: FileSystem> Server<'_, F> {
         match &request.operation {
             Operation::Forget(_) if request.header.nodeid == nudge::NODE.0 => None,
             Operation::Forget(arg) => {
+                self.place.cache.count(CacheEvent::Forgotten, 1);
                 guarded(|| fs.forget(NodeId(request.header.nodeid), arg.nlookup));
                 None
             }
             Operation::BatchForget(forgets) => {
                 guarded(|| {
-                    forgets
-                        .clone()
-                        .filter(|one| one.nodeid != nudge::NODE.0)
-                        .for_each(|one| fs.forget(NodeId(one.nodeid), one.nlookup));
+                    for one in forgets.clone().filter(|one| one.nodeid != nudge::NODE.0) {
+                        self.place.cache.count(CacheEvent::Forgotten, 1);
+                        fs.forget(NodeId(one.nodeid), one.nlookup);
+                    }
                 });
                 None
             }

@@ -11,8 +11,9 @@ use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
 use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
-use super::metrics::OperationStatistics;
+use super::metrics::{Detail, Measurements, OperationStatistics};
 use super::negotiate::{TooOld, Wishes};
+use super::notify::{NotificationStatistics, Written};
 use super::pool::{CLASSIC, LOBBY, Pool, team_of};
 use super::server::Shared;
 use super::thread::helper;
@@ -119,29 +120,45 @@ pub struct Session {
     settle: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync>,
     finish: Box<dyn FnOnce() + Send>,
     helpers: Vec<JoinHandle<()>>,
+    written: Arc<Written>,
 }
 
 /// Reads what a session measures, from any thread.
 #[derive(Clone)]
-pub struct Monitor(Arc<Pool>);
+pub struct Monitor {
+    pool: Arc<Pool>,
+    written: Arc<Written>,
+}
 
 impl Monitor {
     /// Measurements per operation since the session started.
     #[must_use]
     pub fn operations(&self) -> Vec<OperationStatistics> {
-        self.0.measurements().snapshot()
+        self.measurements(Detail::Percentiles).operations
+    }
+
+    /// Everything that was measured since the session started, read at one moment.
+    #[must_use]
+    pub fn measurements(&self, detail: Detail) -> Measurements {
+        self.pool.measurements(detail)
+    }
+
+    /// What the kernel was told since the session started.
+    #[must_use]
+    pub fn notifications(&self) -> NotificationStatistics {
+        self.written.statistics()
     }
 
     /// Threads that serve, wait to be needed or are blocked.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.0.threads()
+        self.pool.threads()
     }
 
     /// Nanoseconds since the session started.
     #[must_use]
     pub fn uptime_ns(&self) -> u64 {
-        self.0.now()
+        self.pool.now()
     }
 }
 
@@ -184,6 +201,7 @@ impl Session {
         fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
         let notifier = Notifier::new(&negotiated, notices);
+        let written = notifier.written();
         let (rings, opening) = prepared.unzip();
         let shared = Arc::new(Shared {
             fs,
@@ -260,6 +278,7 @@ impl Session {
             settle,
             finish,
             helpers: vec![monitor, notifier, tender],
+            written,
         })
     }
 
@@ -293,7 +312,10 @@ impl Session {
     /// Something to read its measurements with.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        Monitor(Arc::clone(&self.pool))
+        Monitor {
+            pool: Arc::clone(&self.pool),
+            written: Arc::clone(&self.written),
+        }
     }
 
     /// Waits until the mount is gone, all requests are answered and all threads have ended.

@@ -21,7 +21,8 @@ use super::PassthroughFs;
 use super::creds::acting_as_server;
 use super::inode::{Inode, Key, Place, Ways};
 use super::mounts::{Mount, Nature};
-use crate::engine::{Entry, Errno, NodeId, Result};
+use crate::engine::metrics::CacheEvent;
+use crate::engine::{Context, Entry, Errno, NodeId, Result};
 use crate::sys::stat::{self, Automount, Stat};
 
 /// What a node id leads to.
@@ -71,7 +72,12 @@ impl PassthroughFs {
         }
     }
 
-    pub(super) fn do_lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
+    pub(super) fn do_lookup(
+        &self,
+        cx: &Context<'_>,
+        parent: NodeId,
+        name: &OsStr,
+    ) -> Result<Entry> {
         let inode = match self.node(parent)? {
             Node::Synthetic(index) => {
                 let child = self
@@ -94,8 +100,11 @@ impl PassthroughFs {
             return Ok(self.overlay.entry(child));
         }
         let dir = self.fd(&inode)?;
-        match self.walk(&inode, &*dir, name, Automount::Trigger) {
-            Ok((child, stat)) => Ok(self.entry(&child, &stat)),
+        match self.find(&inode, &*dir, name, Automount::Trigger) {
+            Ok((child, stat, event)) => {
+                cx.count(event);
+                Ok(self.entry(&child, &stat))
+            }
             Err(Errno::ENOENT) if !self.ttl(&inode).is_zero() => Ok(self.no_entry(&inode)),
             Err(errno) => Err(errno),
         }
@@ -132,6 +141,18 @@ impl PassthroughFs {
         name: &OsStr,
         automount: Automount,
     ) -> Result<(Arc<Inode>, Stat)> {
+        let (inode, found, _) = self.find(parent, dir, name, automount)?;
+        Ok((inode, found))
+    }
+
+    /// The same, with whether the kernel knew the inode already.
+    fn find(
+        &self,
+        parent: &Arc<Inode>,
+        dir: &impl AsFd,
+        name: &OsStr,
+        automount: Automount,
+    ) -> Result<(Arc<Inode>, Stat, CacheEvent)> {
         let found = stat::at(dir, name, automount)?;
         let key = Key::of(&found);
         let known = self.table.acquire(&key, |inode| {
@@ -142,28 +163,40 @@ impl PassthroughFs {
             if !inode.mount.has_handles() {
                 refresh_place(&inode, parent, name);
             }
-            return Ok((inode, found));
+            return Ok((inode, found, CacheEvent::RepeatedLookup));
         }
         let fd = self.descriptors.open_held(dir, name)?;
         let found = stat::of(&fd)?;
-        let inode = self.intern(fd, &found, Some((parent, name)))?;
-        Ok((inode, found))
+        let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
+        Ok((inode, found, event))
     }
 
     /// The inode that `fd` is open on, counted once more.
     pub(super) fn intern(
         &self,
-        mut fd: OwnedFd,
+        fd: OwnedFd,
         stat: &Stat,
         place: Option<(&Arc<Inode>, &OsStr)>,
     ) -> Result<Arc<Inode>> {
+        self.identify(fd, stat, place).map(|(inode, _)| inode)
+    }
+
+    /// The same, with whether the kernel knew the inode already.
+    fn identify(
+        &self,
+        mut fd: OwnedFd,
+        stat: &Stat,
+        place: Option<(&Arc<Inode>, &OsStr)>,
+    ) -> Result<(Arc<Inode>, CacheEvent)> {
         let key = Key::of(stat);
         loop {
             let known = self.table.peek(&key);
             let expected = known.as_ref().map(|inode| inode.node);
             if let Some(inode) = known {
                 match self.adopt(&inode, fd, stat) {
-                    Ok(()) if self.table.retain(inode.node) => return Ok(inode),
+                    Ok(()) if self.table.retain(inode.node) => {
+                        return Ok((inode, CacheEvent::RepeatedLookup));
+                    }
                     // Forgotten just now; what was adopted goes with it.
                     Ok(()) => {
                         let held = self.fd(&inode)?;
@@ -195,7 +228,7 @@ impl PassthroughFs {
                 Ok(inode) => {
                     drop(held);
                     self.descriptors.enroll(&inode);
-                    return Ok(inode);
+                    return Ok((inode, CacheEvent::FirstLookup));
                 }
                 Err(_) => fd = held.as_fd().try_clone_to_owned()?,
             }

@@ -107,7 +107,8 @@ pub struct PassthroughFs {
 }
 
 /// What the file system holds at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Statistics {
     /// Inodes the kernel knows, without the root and synthetic ones.
     pub inodes: u64,
@@ -256,8 +257,8 @@ impl FileSystem for PassthroughFs {
         notifier.prune(self.descriptors.deleted(DELETED_EFFORT));
     }
 
-    fn lookup(&self, _cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<Entry> {
-        self.do_lookup(parent, name)
+    fn lookup(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        self.do_lookup(cx, parent, name)
     }
 
     fn forget(&self, node: NodeId, lookups: u64) {
