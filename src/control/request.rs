@@ -2,7 +2,7 @@
 //!
 //! A client that sends nothing gets a plain report after [`PATIENCE`].
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -32,14 +32,9 @@ impl Request {
     pub(super) fn receive(stream: &UnixStream) -> io::Result<Request> {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut line = Vec::new();
-        for byte in stream.take(LONGEST).bytes() {
-            match byte {
-                Ok(b'\n') => break,
-                Ok(byte) => line.push(byte),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match BufReader::new(stream.take(LONGEST)).read_until(b'\n', &mut line) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
         }
         Ok(serde_json::from_slice(&line).unwrap_or_default())
     }

@@ -1,6 +1,7 @@
 //! The engine against the live kernel, with a file system that is not the one of the product.
 #![allow(missing_docs, reason = "a test")]
 
+mod measurements;
 mod memory;
 #[path = "../support/parameter.rs"]
 mod parameter;
@@ -80,7 +81,15 @@ fn main() {
             "what_is_handed_out_comes_back",
             what_is_handed_out_comes_back,
         ),
-        ("measurements_count_requests", measurements_count_requests),
+        ("measurements_count_requests", measurements::count_requests),
+        (
+            "requests_are_measured_in_the_queue_of_their_cpu",
+            measurements::requests_of_a_cpu,
+        ),
+        (
+            "blocked_threads_and_their_replacement_are_counted",
+            measurements::blocked_threads,
+        ),
     ];
     let uring = Uring::enable();
     let mut transports = vec![Transport::Classic];
@@ -497,7 +506,7 @@ fn stop_under_load(transport: Transport) -> Result<(), Failed> {
             .monitor()
             .operations()
             .iter()
-            .map(|o| o.requests)
+            .map(|o| o.measured.requests)
             .sum::<u64>()
             > 5000
     });
@@ -543,31 +552,5 @@ fn what_is_handed_out_comes_back(transport: Transport) -> Result<(), Failed> {
         "all lookups but those of cached names are forgotten",
         || mounted.fs.lookups.load(Ordering::SeqCst) <= 2,
     );
-    Ok(())
-}
-
-fn measurements_count_requests(transport: Transport) -> Result<(), Failed> {
-    let mounted = Mounted::new(transport, &["a"]);
-    let data = vec![1; 100_000];
-    fs::write(mounted.path("a"), &data)?;
-    assert_eq!(fs::read(mounted.path("a"))?.len(), data.len());
-    let _ = fs::metadata(mounted.path("missing"));
-    // A request is recorded after it was answered.
-    let of = |name: &str| {
-        mounted
-            .monitor()
-            .operations()
-            .into_iter()
-            .find(|o| o.operation == name)
-    };
-    let bytes = |name: &str| of(name).map_or(0, |o| o.bytes);
-    wait_until("bytes are counted", || {
-        bytes("WRITE") == data.len() as u64 && bytes("READ") == data.len() as u64
-    });
-    wait_until("errors are counted", || {
-        of("LOOKUP").is_some_and(|o| o.errors >= 1)
-    });
-    let lookup = of("LOOKUP").ok_or("no LOOKUP")?;
-    assert!(lookup.p50_ns > 0 && lookup.max_ns >= lookup.p50_ns);
     Ok(())
 }

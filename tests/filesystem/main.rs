@@ -9,6 +9,7 @@ mod end;
 mod lock;
 mod metadata;
 mod permission;
+mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
@@ -28,5 +29,6 @@ fn main() -> ExitCode {
     tools::add(&mut suite);
     bounds::add(&mut suite);
     end::add(&mut suite);
+    statistics::add(&mut suite);
     suite.run()
 }

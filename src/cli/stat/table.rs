@@ -8,13 +8,13 @@ use super::unit::{duration, size};
 use crate::control::Report;
 use crate::engine::metrics::{Measured, OperationStatistics, QueueStatistics};
 
-/// A table whose columns are all numbers but the first `left`.
-fn table(heads: &[&str], left: usize) -> Table {
+/// A table whose columns are all numbers but those of `words`.
+fn table(heads: &[&str], words: &[usize]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(heads.iter().copied());
-    for index in left..heads.len() {
+    for index in (0..heads.len()).filter(|index| !words.contains(index)) {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -25,15 +25,15 @@ fn table(heads: &[&str], left: usize) -> Table {
 /// One line for each server.
 pub fn servers(reports: &[Report]) -> Table {
     let heads = [
-        "KIND", "SOURCE", "TARGET", "PID", "REQUESTS", "INODES", "RSS", "UPTIME",
+        "PID", "KIND", "SOURCE", "TARGET", "REQUESTS", "INODES", "RSS", "UPTIME",
     ];
-    let mut table = table(&heads, 3);
+    let mut table = table(&heads, &[1, 2, 3]);
     for report in reports {
         table.add_row([
+            report.pid.to_string(),
             report.served.kind.clone(),
             report.served.source.clone(),
             report.served.target.clone(),
-            report.pid.to_string(),
             report.total().requests.to_string(),
             report.file_system.inodes.to_string(),
             size(report.resident_kib * 1024),
@@ -57,7 +57,7 @@ pub fn operations(report: &Report) -> Table {
         "P99.9",
         "MAX",
     ];
-    let mut table = table(&heads, 1);
+    let mut table = table(&heads, &[0]);
     let mut rows: Vec<&OperationStatistics> = report.operations.iter().collect();
     rows.sort_by_key(|row| Reverse(row.measured.requests));
     for row in rows {
@@ -75,7 +75,7 @@ pub fn queues(report: &Report) -> Table {
         "QUEUE", "COUNT", "ERRORS", "RATE/S", bytes, "P50", "P99", "P99.9", "MAX", "THREADS",
         "BUSY", "BLOCKED", "REPLACED",
     ];
-    let mut table = table(&heads, 1);
+    let mut table = table(&heads, &[0]);
     for queue in &report.queues {
         let mut cells = vec![queue.name.clone()];
         cells.extend(measured(report, &queue.measured));
