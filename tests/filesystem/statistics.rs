@@ -94,7 +94,7 @@ fn queues(transport: &str) -> Result<()> {
     let report = report(mount.path())?;
     ensure!(report["usage"]["user_ns"].as_u64().is_some());
     let text = run(&mut stat(&["--queues"], mount.path()))?;
-    for expected in ["QUEUE", &name, "REPLACED", "cache:", "CPU", "LOOKUP"] {
+    for expected in ["QUEUE", &name, "REPLACED", "cache ", "CPU ", "LOOKUP"] {
         ensure!(text.contains(expected), "no {expected} in\n{text}");
     }
     mount.close()
@@ -190,25 +190,26 @@ fn lock(file: &File, operation: FlockOperation) -> Result<()> {
     Ok(rustix::fs::flock(file.as_fd(), operation)?)
 }
 
-/// A lock that is waited for takes longer than those before it, which were free: the median of the interval says so, the
-/// one since the start does not.
+/// A lock that is waited for takes longer than those before it, which were free (locking and unlocking is SETLKW): the
+/// median of the interval says so, the one since the start does not.
 fn interval(transport: &str) -> Result<()> {
     const FREE: u64 = 200;
     let mount = Mount::new(Kind::Ext4, &[transport])?;
     fs::write(mount.host("file"), "")?;
-    let holder = File::open(mount.at("file"))?;
-    for _ in 0..FREE {
-        lock(&holder, FlockOperation::LockExclusive)?;
-        lock(&holder, FlockOperation::Unlock)?;
+    let file = File::open(mount.at("file"))?;
+    for _ in 0..FREE / 2 {
+        lock(&file, FlockOperation::LockExclusive)?;
+        lock(&file, FlockOperation::Unlock)?;
     }
-    lock(&holder, FlockOperation::LockExclusive)?;
     wait::until(wait::LONG, || {
-        report(mount.path()).is_ok_and(|report| requests(&report, "SETLKW") > FREE)
+        report(mount.path()).is_ok_and(|report| requests(&report, "SETLKW") == FREE)
     });
     let mut watching = Watching::start(mount.path(), &[])?;
     ensure!(watching.next()?.is_some());
-    let waiter = File::open(mount.at("file"))?;
-    let waiting = thread::spawn(move || lock(&waiter, FlockOperation::LockExclusive));
+    // The host holds it, so that the waiter's is the only request.
+    let holder = File::open(mount.host("file"))?;
+    lock(&holder, FlockOperation::LockExclusive)?;
+    let waiting = thread::spawn(move || lock(&file, FlockOperation::LockExclusive));
     let blocked = || -> Result<u64> {
         let report = report(mount.path())?;
         let queues = report["queues"].as_array().context("no queues")?;
@@ -236,13 +237,12 @@ fn interval(transport: &str) -> Result<()> {
     };
     let (requests, median) = of(&line)?;
     let (all, median_of_all) = of(&report(mount.path())?)?;
-    ensure!(requests == 1 && all == FREE + 2, "{requests} of {all}");
+    ensure!(requests == 1 && all == FREE + 1, "{requests} of {all}");
     ensure!(
         median > median_of_all,
         "{median} ns after {median_of_all} ns"
     );
     ensure!(line["interval_ns"].as_u64() < line["uptime_ns"].as_u64());
-    drop(holder);
     mount.close()
 }
 
@@ -251,11 +251,7 @@ fn count(transport: &str) -> Result<()> {
     let mut watching = Watching::start(mount.path(), &["--count", "2"])?;
     for _ in 0..2 {
         let line = watching.next()?.context("too few lines")?;
-        ensure!(
-            line["interval_ns"]
-                .as_u64()
-                .is_some_and(|time| time >= 50_000_000)
-        );
+        ensure!(line["interval_ns"].as_u64().is_some_and(|time| time > 0));
         ensure!(line["operations"].is_array() && line["queues"].is_array());
     }
     ensure!(watching.next()?.is_none(), "too many lines");

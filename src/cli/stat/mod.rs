@@ -76,8 +76,8 @@ The kernel's caches: a server does not see what the kernel answers by itself. It
                name had expired or was dropped, or it is another name; no such name. Given back: inodes that the
                kernel has forgotten
   attributes   GETATTR and STATX requests. A lookup brings the attributes, too: they had expired or were dropped
-  opens        OPEN and CREATE requests, and what the kernel was told of the pages it has cached of the file: keep them,
-               drop them, go around them (direct), read and write the host's file by itself (passthrough)
+  opens        OPEN and CREATE requests, and what the kernel was told of the pages it may have cached of the file: keep
+               them, drop them, go around them (direct), read and write the host's file by itself (passthrough)
   reads        READ requests: pages that were not cached. Mostly each brings many
   directories  READDIRPLUS and READDIR requests
   told         inodes and names whose change the server told the kernel of; inodes it asked the kernel to give back;

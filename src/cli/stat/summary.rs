@@ -5,31 +5,31 @@ use crate::control::Report;
 
 /// What is served, by whom and how; what the server holds and uses; what the kernel's caches had to ask.
 pub fn summary(report: &Report) -> Vec<String> {
+    let served = &report.served;
     let mut lines = vec![
         format!(
             "{} of {} at {}  server {}  connection {}  up {}",
-            report.served.kind,
-            report.served.source,
-            report.served.target,
+            served.kind,
+            served.source,
+            served.target,
             report.pid,
             report.connection,
             duration(report.uptime_ns),
         ),
         format!(
-            "transport {}, FUSE {}, {} threads  {}",
-            report.transport,
-            report.protocol,
-            report.threads,
-            held(report)
-                .iter()
-                .map(|(label, value)| format!("{label} {value}"))
-                .collect::<Vec<_>>()
-                .join("  "),
+            "transport {}, FUSE {}, {} threads",
+            report.transport, report.protocol, report.threads
         ),
-        throughput(report),
     ];
+    let held: Vec<String> = held(report)
+        .iter()
+        .map(|(label, value)| format!("{label} {value}"))
+        .collect();
+    lines.push(format!("holds  {}", held.join("  ")));
+    lines.push(throughput(report));
+    lines.extend(usage(report));
     for (index, (label, value)) in cache(report).iter().enumerate() {
-        let head = if index == 0 { "cache:" } else { "" };
+        let head = if index == 0 { "cache" } else { "" };
         lines.push(format!("{head:<7}{label:<12}{value}"));
     }
     lines
@@ -46,39 +46,42 @@ fn held(report: &Report) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The rates of all operations together, and what the server needed for them.
+/// All operations together.
 fn throughput(report: &Report) -> String {
     let total = report.total();
     let span = match report.interval_ns {
-        Some(nanoseconds) => format!("last {}", duration(nanoseconds)),
+        Some(nanoseconds) => format!("in the last {}", duration(nanoseconds)),
         None => "since the start".to_owned(),
     };
-    let mut line = format!(
-        "{span}: {:.0} requests/s, {} errors, {}/s",
+    format!(
+        "rates  {:.0} requests/s, {}/s, {} errors {span}",
         total.requests_per_second,
-        total.errors,
         size(total.bytes_per_second as u64),
+        total.errors,
+    )
+}
+
+/// What the server needed for them; nothing if it does not tell.
+fn usage(report: &Report) -> Option<String> {
+    let usage = report.usage?;
+    let percent = |nanoseconds: u64| {
+        let share = ratio(nanoseconds, report.span_ns()).unwrap_or(0.0);
+        format!("{:.1} %", 100.0 * share)
+    };
+    let mut line = format!(
+        "CPU    {} user, {} system",
+        percent(usage.user_ns),
+        percent(usage.system_ns)
     );
-    if let Some(usage) = report.usage {
-        let percent = |nanoseconds: u64| {
-            let share = ratio(nanoseconds, report.span_ns()).unwrap_or(0.0);
-            format!("{:.1} %", 100.0 * share)
-        };
-        line += &format!(
-            "  CPU {} user, {} system",
-            percent(usage.user_ns),
-            percent(usage.system_ns)
-        );
-        let switches = usage.voluntary_switches + usage.involuntary_switches;
-        if let (Some(cpu), Some(switches)) = (
-            ratio(usage.cpu_ns(), total.requests),
-            ratio(switches, total.requests),
-        ) {
-            let cpu = duration(cpu as u64);
-            line += &format!(", {cpu} and {switches:.2} context switches a request");
-        }
+    let requests = report.total().requests;
+    let switches = usage.voluntary_switches + usage.involuntary_switches;
+    if let (Some(cpu), Some(switches)) =
+        (ratio(usage.cpu_ns(), requests), ratio(switches, requests))
+    {
+        let cpu = duration(cpu as u64);
+        line += &format!("; {cpu} and {switches:.2} context switches a request");
     }
-    line
+    Some(line)
 }
 
 /// What the kernel asked although it caches, and what it was told: a label and a value each, without what did not occur.
