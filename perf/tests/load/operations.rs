@@ -323,7 +323,7 @@ fn each_fstat_asks_the_null_server() -> Result<(), Failed> {
         .operations()
         .into_iter()
         .find(|statistics| statistics.operation == "GETATTR")
-        .map_or(0, |statistics| statistics.requests);
+        .map_or(0, |statistics| statistics.measured.requests);
     assert!(asked >= 500, "{asked}");
     drop(server);
     assert_eq!(count(dir.path()), 0, "it is unmounted");
