@@ -1,15 +1,15 @@
 //! The asking end.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt::PeerCredentials};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::report::Report;
 use super::request::Request;
@@ -82,11 +82,8 @@ pub fn find(what: &str, request: Request) -> Result<Report, ControlError> {
         Some(process) => connection_of(Path::new(&format!("/proc/{process}/root"))),
         None => connection_of(Path::new(what)),
     };
-    if let Some(&(connection, pid)) = servers
-        .iter()
-        .find(|(number, _)| Some(*number) == connection)
-    {
-        return ask(connection, pid, request);
+    if let Some(report) = newest(&servers, connection, request) {
+        return report;
     }
     if let Some(process) = of_process.and_then(|process| i32::try_from(process).ok()) {
         let of_container = |report: &Report| report.served.container == Some(process);
@@ -95,6 +92,23 @@ pub fn find(what: &str, request: Request) -> Result<Report, ControlError> {
         }
     }
     Err(ControlError::Unknown(what.to_owned()))
+}
+
+/// The report of the server of `connection`; `None` if nobody serves that. The number is given away again as soon as a
+/// mount is gone, which its server may not have noticed yet: it belongs to the server that started last.
+fn newest(
+    servers: &[(u32, u32)],
+    connection: Option<u32>,
+    request: Request,
+) -> Option<Result<Report, ControlError>> {
+    servers
+        .iter()
+        .filter(|(number, _)| Some(*number) == connection)
+        .map(|&(connection, pid)| ask(connection, pid, request))
+        .min_by_key(|report| {
+            let uptime = report.as_ref().map(|report| report.uptime_ns);
+            uptime.unwrap_or(u64::MAX)
+        })
 }
 
 fn connection_of(path: &Path) -> Option<u32> {
@@ -123,7 +137,7 @@ pub fn ask(connection: u32, pid: u32, request: Request) -> Result<Report, Contro
     }
     stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
     // A server that reads no requests may have answered and closed already.
-    let _ = send(stream.as_raw_fd(), &request.line(), MsgFlags::MSG_NOSIGNAL);
+    let _ = stream.write_all(&request.line());
     let mut text = Vec::new();
     let read = stream.read_to_end(&mut text);
     if text.is_empty() {

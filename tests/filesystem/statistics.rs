@@ -41,6 +41,7 @@ pub fn add(suite: &mut Suite) {
         add("stat_watch_ends_after_count_intervals", count);
         add("stat_watch_ends_with_ctrl_c", interrupted);
         add("stat_watch_ends_with_the_server", server_ends);
+        add("stat_watch_redraws_a_terminal", terminal);
     }
 }
 
@@ -289,4 +290,59 @@ fn server_ends(transport: &str) -> Result<()> {
         "{said}"
     );
     Ok(())
+}
+
+/// What is shown on a terminal of 12 lines of 60 columns.
+fn shown_on_a_terminal(command: &mut Command) -> Result<String> {
+    let size = nix::pty::Winsize {
+        ws_row: 12,
+        ws_col: 60,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = nix::pty::openpty(Some(&size), None)?;
+    let mut child = command
+        .env("TERM", "xterm")
+        .stdout(Stdio::from(pty.slave))
+        .spawn()?;
+    // The terminal has no other user left when the child has ended.
+    command.stdout(Stdio::null());
+    let mut shown = Vec::new();
+    // Its end is an error.
+    let _ = File::from(pty.master).read_to_end(&mut shown);
+    ensure!(child.wait()?.success());
+    Ok(String::from_utf8(shown)?)
+}
+
+fn terminal(transport: &str) -> Result<()> {
+    let mount = Mount::new(Kind::Ext4, &[transport])?;
+    fs::write(mount.at("file"), "text")?;
+    fs::read(mount.at("file"))?;
+    fs::read_dir(mount.path())?.count();
+    let shown = shown_on_a_terminal(&mut stat(&["-w", "0.05", "--count", "2"], mount.path()))?;
+    ensure!(!shown.contains("\x1b[2J"), "it flickers: {shown:?}");
+    let frames: Vec<&str> = shown.split_terminator("\x1b[J").collect();
+    // One since the start, two intervals.
+    ensure!(frames.len() == 3, "{shown:?}");
+    for (index, frame) in frames.iter().enumerate() {
+        let lines: Vec<&str> = frame.split_terminator("\x1b[K").collect();
+        let (last, lines) = lines.split_last().context("an empty frame")?;
+        ensure!(last.trim().is_empty() && lines.len() <= 11, "{frame:?}");
+        for line in lines {
+            let line = line.trim_matches(['\r', '\n']);
+            let line = line
+                .split_once('A')
+                .filter(|(up, _)| up.starts_with('\x1b'))
+                .map_or(line, |(_, line)| line);
+            ensure!(line.chars().count() <= 60, "{line:?}");
+        }
+        let expected = if index == 0 {
+            "since the start"
+        } else {
+            "in the last"
+        };
+        ensure!(frame.contains(expected), "{frame:?}");
+    }
+    ensure!(frames[0].contains("more lines)"), "{:?}", frames[0]);
+    mount.close()
 }

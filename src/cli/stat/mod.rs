@@ -61,27 +61,32 @@ Examples:
   cntr --json stat 1234                 for programs
   cntr --json stat /mnt --watch         one line of JSON for each second
 
-Latencies are those of the server: from the moment a request was read until it was answered. P50, P99 and P99.9 are
-percentiles, told apart to 1 %. With --watch they are those of the last interval; so is MAX, to 1 %.
+Latencies are those of the server: from the moment a request was read until it was answered. \
+P50, P99 and P99.9 are percentiles, told apart to 1 %. \
+With --watch they are those of the last interval; so is MAX, to 1 %.
 
-The queues (shown if more than one had requests, or with --queues): THREADS it has; of those, BUSY ones have a request,
-and BLOCKED ones are stuck in one for long or wait, so that another thread serves in their place; REPLACED is how often
-that happened.
+Queues: THREADS it has; BUSY ones have a request in service; BLOCKED ones are stuck in one for long, or wait in it, so that \
+another thread serves in their place; REPLACED is how often that happened.
 
-CPU is the time of the server's process, all of its threads, as a share of one CPU: user is its own code, system is the
-kernel's on its behalf, the host's file system included. Context switches are those of its threads.
+CPU: time of the server's process, all of its threads, as a share of one CPU. user is its own code, system the kernel's on \
+its behalf, the host's file system included. Context switches are those of its threads.
 
-The kernel's caches: a server does not see what the kernel answers by itself. It sees what it is asked:
-  lookups      LOOKUP requests. new: of an inode the kernel did not know; asked again: of one that it knew, since the
-               name had expired or was dropped, or it is another name; no such name. Given back: inodes that the
-               kernel has forgotten
-  attributes   GETATTR and STATX requests. A lookup brings the attributes, too: they had expired or were dropped
-  opens        OPEN and CREATE requests, and what the kernel was told of the pages it may have cached of the file: keep
-               them, drop them, go around them (direct), read and write the host's file by itself (passthrough)
-  reads        READ requests: pages that were not cached. Mostly each brings many
-  directories  READDIRPLUS and READDIR requests
-  told         inodes and names whose change the server told the kernel of; inodes it asked the kernel to give back;
-               refused: mostly because the kernel did not know them any more";
+Cache: a server does not see what the kernel answers by itself. It sees what it is asked.
+
+lookups: LOOKUP requests. new: of an inode the kernel did not know; asked again: of one that it knew, since the name had \
+expired or was dropped, or it is another name; no such name; given back: inodes the kernel has forgotten.
+
+attributes: GETATTR and STATX requests. A lookup brings the attributes, too: they had expired or were dropped.
+
+opens: OPEN and CREATE requests, and what the kernel was told of the pages it may have cached of the file: keep them, drop \
+them, go around them (direct), read and write the host's file by itself (passthrough).
+
+reads: READ requests: pages that were not cached, mostly many at once.
+
+directories: READDIRPLUS and READDIR requests.
+
+told: inodes and names whose change the server told the kernel of; inodes it asked the kernel to give back. refused: mostly \
+because the kernel did not know them any more.";
 
 /// Runs `cntr stat`.
 ///

@@ -26,10 +26,11 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Standard output. With `plain` it is treated as a pipe in any case.
+    /// Standard output. With `plain` it is treated as a pipe in any case, as is a terminal that can do nothing.
     pub fn new(plain: bool) -> Screen {
+        let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
         Screen {
-            terminal: !plain && io::stdout().is_terminal(),
+            terminal: !plain && !dumb && io::stdout().is_terminal(),
             shown: Vec::new(),
             height: 0,
             begun: false,

@@ -1,6 +1,7 @@
 //! What all threads measured, and what they do at the moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{CLASSIC, LOBBY, Pool, queue_of};
 use crate::engine::metrics::{CacheStatistics, Detail, Measurements, QueueStatistics, Recorder};
@@ -24,61 +25,57 @@ impl Retired {
     }
 }
 
-/// The threads of a team.
-#[derive(Default)]
-struct Threads {
-    all: u64,
-    serving: u64,
-    blocked: u64,
-}
-
 impl Pool {
     /// Measurements of all threads, past ones included.
     pub(in crate::engine) fn measurements(&self, detail: Detail) -> Measurements {
-        let mut recorders: BTreeMap<usize, Recorder> = BTreeMap::new();
-        let mut threads: BTreeMap<usize, Threads> = BTreeMap::new();
-        // A thread that ends moves what it measured from one to the other with both locked, in this order.
+        // A thread that ends moves what it measured with this locked: it is found in one place or the other.
         let retired = self.retired.lock();
-        for (team, recorder) in &retired.recorders {
-            let mine = recorders.entry(*team).or_insert_with(Recorder::new);
-            mine.merge(recorder);
-        }
+        let places: Vec<Arc<Place>> = self.places.read().clone();
         let mut cache = retired.cache;
-        for place in self.places.read().iter() {
-            let mine = recorders.entry(place.team).or_insert_with(Recorder::new);
-            mine.merge(&place.recorder.lock());
+        let mut teams: BTreeMap<usize, Vec<&Place>> = BTreeMap::new();
+        for team in retired.recorders.keys() {
+            teams.entry(*team).or_default();
+        }
+        for place in &places {
             cache = cache.and(&place.cache.statistics());
-            let threads = threads.entry(place.team).or_default();
-            threads.all += 1;
-            threads.serving += u64::from(place.since().is_some());
-            threads.blocked += u64::from(place.is_away());
+            teams.entry(place.team).or_default().push(place);
         }
-        drop(retired);
         let mut all = Recorder::new();
-        for recorder in recorders.values() {
-            all.merge(recorder);
-        }
-        let queue = |(team, recorder): (&usize, &Recorder)| {
-            let threads = threads.remove(team).unwrap_or_default();
-            QueueStatistics {
-                name: name(*team),
-                threads: threads.all,
-                serving: threads.serving,
-                blocked: threads.blocked,
-                replaced: self.roster.lock().teams[*team].replaced,
-                measured: recorder.total(),
-                operations: recorder.operations(detail),
+        let mut queues = Vec::new();
+        for (team, places) in teams {
+            // One after the other: the histograms of all queues at once would take much memory.
+            let mut recorder = Recorder::new();
+            if let Some(past) = retired.recorders.get(&team) {
+                recorder.merge(past);
             }
-        };
-        let mut queues: Vec<QueueStatistics> = recorders.iter().map(queue).collect();
-        // The lobby waits for the first request of each CPU; that it served one itself is worth telling.
-        queues.retain(|queue| queue.name != name(LOBBY) || queue.measured.requests > 0);
+            for place in &places {
+                recorder.merge(&place.recorder.lock());
+            }
+            all.merge(&recorder);
+            let measured = recorder.total();
+            // The lobby waits for the first request of each CPU. That it served one itself is worth telling.
+            if team != LOBBY || measured.requests > 0 {
+                queues.push(QueueStatistics {
+                    name: name(team),
+                    threads: places.len() as u64,
+                    serving: count(&places, |place| place.since().is_some()),
+                    blocked: count(&places, Place::is_away),
+                    replaced: self.roster.lock().teams[team].replaced,
+                    measured,
+                    operations: recorder.operations(detail),
+                });
+            }
+        }
         Measurements {
             operations: all.operations(detail),
             queues,
             cache,
         }
     }
+}
+
+fn count(places: &[&Place], what: impl Fn(&Place) -> bool) -> u64 {
+    places.iter().filter(|place| what(place)).count() as u64
 }
 
 /// What the queue of a team is called.
@@ -92,8 +89,6 @@ fn name(team: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use fuse_proto::opcode::Opcode;
     use parking_lot::Mutex;
 
