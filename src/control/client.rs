@@ -1,15 +1,15 @@
 //! The asking end.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt::PeerCredentials};
 
 use super::report::Report;
 use super::request::Request;
@@ -137,7 +137,7 @@ pub fn ask(connection: u32, pid: u32, request: Request) -> Result<Report, Contro
     }
     stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
     // A server that reads no requests may have answered and closed already.
-    let _ = stream.write_all(&request.line());
+    let _ = send(stream.as_raw_fd(), &request.line(), MsgFlags::MSG_NOSIGNAL);
     let mut text = Vec::new();
     let read = stream.read_to_end(&mut text);
     if text.is_empty() {
