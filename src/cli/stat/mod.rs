@@ -76,12 +76,13 @@ Cache: a server does not see what the kernel answers by itself. It sees what it 
 lookups: LOOKUP requests. new: of an inode the kernel did not know; asked again: of one that it knew, since the name had \
 expired or was dropped, or it is another name; no such name; given back: inodes the kernel has forgotten.
 
-attributes: GETATTR and STATX requests. A lookup brings the attributes, too: they had expired or were dropped.
+attributes: GETATTR and STATX requests. A lookup brings the attributes, too: they had expired or were dropped, or the \
+caller wanted them fresh.
 
 opens: OPEN and CREATE requests, and what the kernel was told of the pages it may have cached of the file: keep them, drop \
 them, go around them (direct), read and write the host's file by itself (passthrough).
 
-reads: READ requests: pages that were not cached, mostly many at once.
+reads: READ requests: pages that were not cached, mostly many at once, and reads around the page cache.
 
 directories: READDIRPLUS and READDIR requests.
 
