@@ -66,10 +66,15 @@ impl Check {
 /// Runs `cntr doctor`.
 pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let mut checks = vec![kernel(), privileges(), device()];
+    let mut transport = "classic (/dev/fuse, a descriptor for each thread)";
     match offer() {
         Ok(negotiated) => {
             checks.extend(capabilities(&negotiated));
-            checks.push(io_uring(&negotiated));
+            let ring = io_uring(&negotiated);
+            if ring.verdict == Verdict::Ok {
+                transport = "uring (FUSE over io_uring, a queue for each CPU)";
+            }
+            checks.push(ring);
         }
         Err(error) => checks.push(
             Check::new("FUSE mount", Verdict::Missing, error)
@@ -83,9 +88,7 @@ pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         println!("{}", table(&checks));
         if works {
-            println!(
-                "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed"
-            );
+            println!("sessions and mounts use: transport {transport}, data relayed");
         } else {
             println!("sessions and mounts do not work here: see 'missing' above");
         }
@@ -282,7 +285,7 @@ fn io_uring(negotiated: &Negotiated) -> Check {
         Ok(()) => Check::new(
             subject,
             Verdict::Ok,
-            "offered by the kernel, rings can be made: `cntr mount -o transport=auto` uses it",
+            "offered by the kernel, rings can be made",
         ),
         Err(error) => Check::new(
             subject,

@@ -55,9 +55,8 @@ Examples:
 Permissions are checked by the kernel, by mode and ACL. Without allow_other only the mounting user may use the mount.
 With export, files can be opened by handle (NFS, open_by_handle_at(2)); that many forgotten inodes stay known.
 subtype=none mounts as plain `fuse` instead of `fuse.cntr`.
-With transport=auto requests travel over io_uring where the kernel offers it (`cntr doctor` says), with transport=uring
-nothing else will do; the default is /dev/fuse. workers is how many can be served at a time: by the whole mount, or for
-each CPU over io_uring.";
+Requests travel over io_uring where the kernel offers it (`cntr doctor` says), else over /dev/fuse; transport= insists.
+workers is how many can be served at a time: by the whole mount, or for each CPU over io_uring.";
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {

@@ -63,9 +63,9 @@ impl<F: FileSystem> Server<'_, F> {
     pub(super) fn serve(&self, request: &Request<'_>, payload: &mut [u8]) -> Served {
         let unique = request.header.unique;
         let since = self.pool.now();
-        self.place.begin(unique, since);
+        self.place.begin(unique, request.header.pid, since);
         if self.pool.take_early_interrupt(unique) {
-            self.place.interrupt();
+            self.place.interrupt(unique);
         }
         let mut served = Served {
             unique,

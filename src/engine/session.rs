@@ -32,11 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Transport {
     /// FUSE over io_uring where the kernel offers it and io_uring can be used, else the classic transport.
+    #[default]
     Auto,
     /// FUSE over io_uring, or no session.
     IoUring,
     /// Reads and writes of `/dev/fuse`.
-    #[default]
     Classic,
 }
 
