@@ -32,7 +32,8 @@ pub struct MountArgs {
     pub target: PathBuf,
     /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, noatime,
     /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
-    /// max_write=BYTES, workers=N, transport=auto|uring|classic
+    /// max_write=BYTES, workers=N, transport=auto|uring|classic,
+    /// data=auto|relay
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
     /// Return once the file system can be used; serve in the background

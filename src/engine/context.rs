@@ -1,6 +1,9 @@
 //! What a file system method may know about the request it serves.
 
+use std::sync::Arc;
+
 use super::Notifier;
+use super::backing::Backings;
 use super::negotiate::Negotiated;
 use super::{Errno, Result};
 
@@ -32,6 +35,8 @@ pub struct Context<'a> {
     pub negotiated: &'a Negotiated,
     /// Tells the kernel about changes it did not make; never blocks on the kernel.
     pub notifier: &'a Notifier,
+    /// Registers files that the kernel reads and writes by itself; `None` if that was not negotiated.
+    pub backings: Option<&'a Arc<Backings>>,
     pub(super) seat: &'a dyn Seat,
 }
 
@@ -110,6 +115,7 @@ impl Detached {
             pid: 1,
             negotiated: &self.negotiated,
             notifier: &self.notifier,
+            backings: None,
             seat: self,
         }
     }

@@ -17,10 +17,12 @@
 //! | `uring` | FUSE over io_uring: its threads, their start and end |
 //! | `dispatch` | request -> method -> reply |
 //! | `outcome` | what to answer, and what to take back if the answer does not arrive |
+//! | `backing` | files the kernel reads and writes by itself |
 //! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies |
 
+mod backing;
 mod context;
 mod crew;
 mod dev;
@@ -41,6 +43,7 @@ mod session;
 mod thread;
 mod uring;
 
+pub use backing::{BackingFile, Backings};
 #[cfg(test)]
 pub(crate) use context::Detached;
 pub use context::{Context, Seat};

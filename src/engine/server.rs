@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fuse_proto::opcode::Opcode;
 use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
 
+use super::backing::Backings;
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
 use super::nudge;
@@ -21,6 +22,8 @@ pub(super) struct Shared<F> {
     pub(super) device: Device,
     pub(super) negotiated: Negotiated,
     pub(super) notifier: Notifier,
+    /// Kernel passthrough, if that was negotiated.
+    pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
     pub(super) rings: Option<Rings>,
 }
@@ -150,6 +153,7 @@ impl<F: FileSystem> Server<'_, F> {
                     pid: request.header.pid,
                     negotiated: &self.shared.negotiated,
                     notifier: &self.shared.notifier,
+                    backings: self.shared.backings.as_ref(),
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();

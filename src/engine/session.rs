@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fuse_proto::flags::InitFlags;
 use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
+use super::backing::Backings;
 use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::OperationStatistics;
@@ -184,12 +185,19 @@ impl Session {
         fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
         let notifier = Notifier::new(&negotiated, notices);
+        let backings = negotiated
+            .flags
+            .contains(InitFlags::PASSTHROUGH)
+            .then(|| device.duplicate().map(Backings::new))
+            .transpose()
+            .map_err(SessionError::Device)?;
         let (rings, opening) = prepared.unzip();
         let shared = Arc::new(Shared {
             fs,
             device,
             negotiated: negotiated.clone(),
             notifier,
+            backings,
             rings,
         });
         let classic = config.workers.unwrap_or_else(default_workers).max(1);

@@ -20,7 +20,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 use parking_lot::Mutex;
 
-use super::inode::{HeldFd, Inode, Key, Ways};
+use super::inode::{DataWay, HeldFd, Inode, Key, Ways};
 use crate::engine::{Errno, FileHandle, NodeId, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
@@ -263,7 +263,8 @@ pub fn release(inode: &Inode, deleted: bool) -> bool {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
-    if deleted && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
+    let open = matches!(&ways.data, DataWay::Through(file) if Arc::strong_count(file) > 1);
+    if deleted && !open && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
         ways.fd = None;
         return true;
     }
@@ -364,9 +365,7 @@ impl super::PassthroughFs {
         {
             return Err(errno);
         }
-        let fd = self
-            .descriptors
-            .reopen(handle.any()?.as_fd(), OFlag::O_PATH)?;
+        let fd = self.descriptors.reopen(handle.any()?, OFlag::O_PATH)?;
         let fd = self.descriptors.hold(fd);
         // It has no name and no usable handle: from now on it keeps this descriptor.
         Ok(Arc::clone(inode.ways.lock().fd.get_or_insert(fd)))

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::mounts::Mount;
-use crate::engine::NodeId;
+use crate::engine::{BackingFile, NodeId};
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
 
@@ -93,6 +93,18 @@ impl Fingerprint {
     }
 }
 
+/// How the kernel gets at the data of a file. All opens of an inode that exist at a time go the same way.
+#[derive(Debug, Default)]
+pub enum DataWay {
+    /// It has not been opened, or not for long.
+    #[default]
+    Undecided,
+    /// By requests; with what the file was like when it was last opened, if the kernel may have cached that.
+    Relayed(Option<Box<Fingerprint>>),
+    /// By itself.
+    Through(Arc<BackingFile>),
+}
+
 /// The ways an inode can be found by; at least one of them is there.
 #[derive(Debug, Default)]
 pub struct Ways {
@@ -102,8 +114,8 @@ pub struct Ways {
     pub handle: Option<Handle>,
     /// A name, where handles do not work.
     pub place: Option<Box<Place>>,
-    /// For the data cache of regular files.
-    pub fingerprint: Option<Box<Fingerprint>>,
+    /// How the kernel gets at the data of a regular file.
+    pub data: DataWay,
 }
 
 /// An inode the kernel knows.
