@@ -182,8 +182,7 @@ impl PassthroughFs {
         if let Some(mode) = set.mode {
             self.change_mode(&*fd, mode & 0o7777)?;
             if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
-                // Decided anew at the next open.
-                through::let_go(&inode);
+                through::decide_anew(&inode);
             }
         }
         if set.atime.is_some() || set.mtime.is_some() {

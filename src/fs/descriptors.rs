@@ -20,7 +20,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::linkat;
 use parking_lot::Mutex;
 
-use super::inode::{DataWay, HeldFd, Inode, Key, Ways};
+use super::inode::{HeldFd, Inode, Key, Ways};
 use crate::engine::{Errno, FileHandle, NodeId, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
@@ -263,8 +263,7 @@ pub fn release(inode: &Inode, deleted: bool) -> bool {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
-    let open = matches!(&ways.data, DataWay::Through(file) if Arc::strong_count(file) > 1);
-    if deleted && !open && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
+    if deleted && !ways.data.is_open() && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
         ways.fd = None;
         return true;
     }

@@ -103,6 +103,18 @@ pub enum DataWay {
     Relayed(Option<Box<Fingerprint>>),
     /// By itself.
     Through(Arc<BackingFile>),
+    /// As `Through` as long as it is open, then to be decided anew.
+    Expiring(Arc<BackingFile>),
+}
+
+impl DataWay {
+    /// Whether the kernel has the registered file open: then somebody else holds it, too.
+    pub fn is_open(&self) -> bool {
+        match self {
+            DataWay::Undecided | DataWay::Relayed(_) => false,
+            DataWay::Through(file) | DataWay::Expiring(file) => Arc::strong_count(file) > 1,
+        }
+    }
 }
 
 /// The ways an inode can be found by; at least one of them is there.

@@ -77,19 +77,30 @@ impl Registered {
 }
 
 /// Lets go of the registered file of `inode` unless it is open; false if it is.
-pub fn let_go(inode: &Inode) -> bool {
-    let mut ways = inode.ways.lock();
-    let DataWay::Through(file) = &ways.data else {
-        return true;
+fn let_go(inode: &Inode) -> bool {
+    let before = {
+        let mut ways = inode.ways.lock();
+        if ways.data.is_open() {
+            return false;
+        }
+        match ways.data {
+            DataWay::Through(_) | DataWay::Expiring(_) => std::mem::take(&mut ways.data),
+            DataWay::Undecided | DataWay::Relayed(_) => return true,
+        }
     };
-    // Only the inode has it, and nobody can get it from there meanwhile.
-    if Arc::strong_count(file) > 1 {
-        return false;
-    }
-    let before = std::mem::take(&mut ways.data);
-    drop(ways);
+    // Without the lock: the kernel closes the host's file.
     drop(before);
     true
+}
+
+/// The next time nobody has `inode` open, how the kernel gets at its data is decided anew.
+pub fn decide_anew(inode: &Inode) {
+    if !let_go(inode) {
+        let mut ways = inode.ways.lock();
+        if let DataWay::Through(file) = &ways.data {
+            ways.data = DataWay::Expiring(Arc::clone(file));
+        }
+    }
 }
 
 impl PassthroughFs {
@@ -105,7 +116,8 @@ impl PassthroughFs {
         match &ways.data {
             DataWay::Relayed(_) => None,
             DataWay::Through(file) => Some(Arc::clone(file)),
-            DataWay::Undecided => {
+            DataWay::Expiring(file) if ways.data.is_open() => Some(Arc::clone(file)),
+            DataWay::Undecided | DataWay::Expiring(_) => {
                 let registered = match inode.mount.nature {
                     Nature::Local => self.register(backings, inode, held),
                     Nature::Pseudo | Nature::Remote => Err(io::ErrorKind::Unsupported.into()),

@@ -11,6 +11,7 @@ mod metadata;
 mod permission;
 #[path = "../support/mod.rs"]
 mod support;
+mod through;
 mod tools;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("filesystem");
     create::add(&mut suite);
     data::add(&mut suite);
+    through::add(&mut suite);
     metadata::add(&mut suite);
     permission::add(&mut suite);
     directory::add(&mut suite);
