@@ -99,9 +99,11 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     let DetachedMount {
         device,
         mount,
+        root,
         connection,
     } = DetachedMount::new(&table.mount_options(source))?;
     let config = Config {
+        root,
         transport: table.transport,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
@@ -109,6 +111,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     };
     let session = Session::start(Arc::clone(&fs), device, &config)?;
     settle(&session, mount.as_fd());
+    let mount = DetachedMount::tree(mount, root)?;
     DetachedMount::attach_at(mount.as_fd(), target)?;
     // The mount lives at its mount point now; the descriptor would keep it alive after umount.
     drop(mount);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Notifier;
 use super::backing::Backings;
+use super::base::Root;
 use super::negotiate::Negotiated;
 use super::{Errno, Result};
 
@@ -37,6 +38,7 @@ pub struct Context<'a> {
     pub notifier: &'a Notifier,
     /// Registers files that the kernel reads and writes by itself; `None` if that was not negotiated.
     pub backings: Option<&'a Arc<Backings>>,
+    pub(super) root: Root,
     pub(super) seat: &'a dyn Seat,
 }
 
@@ -99,7 +101,11 @@ impl Detached {
             .write(true)
             .open("/dev/null")
             .expect("/dev/null");
-        let notifier = Notifier::new(&negotiated, super::dev::Device::new(nowhere.into()));
+        let notifier = Notifier::new(
+            &negotiated,
+            Root::Plain,
+            super::dev::Device::new(nowhere.into()),
+        );
         Detached {
             negotiated,
             notifier,
@@ -116,6 +122,7 @@ impl Detached {
             negotiated: &self.negotiated,
             notifier: &self.notifier,
             backings: None,
+            root: Root::Plain,
             seat: self,
         }
     }

@@ -7,6 +7,7 @@ use fuse_proto::opcode::Opcode;
 use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
 
 use super::backing::Backings;
+use super::base::{self, Root};
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
 use super::nudge;
@@ -22,6 +23,8 @@ pub(super) struct Shared<F> {
     pub(super) device: Device,
     pub(super) negotiated: Negotiated,
     pub(super) notifier: Notifier,
+    /// How the kernel numbers the root.
+    pub(super) root: Root,
     /// Kernel passthrough, if that was negotiated.
     pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
@@ -120,18 +123,14 @@ impl<F: FileSystem> Server<'_, F> {
             return Some(Outcome::granting(encoded, Grant::Nothing));
         }
         match &request.operation {
-            Operation::Forget(_) if request.header.nodeid == nudge::NODE.0 => None,
             Operation::Forget(arg) => {
-                guarded(|| fs.forget(NodeId(request.header.nodeid), arg.nlookup));
+                self.forget(request.header.nodeid, arg.nlookup);
                 None
             }
             Operation::BatchForget(forgets) => {
-                guarded(|| {
-                    forgets
-                        .clone()
-                        .filter(|one| one.nodeid != nudge::NODE.0)
-                        .for_each(|one| fs.forget(NodeId(one.nodeid), one.nlookup));
-                });
+                for one in forgets.clone() {
+                    self.forget(one.nodeid, one.nlookup);
+                }
                 None
             }
             Operation::Interrupt(arg) => {
@@ -154,12 +153,26 @@ impl<F: FileSystem> Server<'_, F> {
                     negotiated: &self.shared.negotiated,
                     notifier: &self.shared.notifier,
                     backings: self.shared.backings.as_ref(),
+                    root: self.shared.root,
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();
-                let outcome = guarded(|| dispatch(fs, &cx, request, dialect, payload));
+                let outcome = guarded(|| {
+                    if self.shared.root.is_base(request.header.nodeid) {
+                        base::serve(fs, &cx, &request.operation, dialect, payload)
+                    } else {
+                        dispatch(fs, &cx, request, dialect, payload)
+                    }
+                });
                 Some(outcome.unwrap_or_else(|| Errno::EIO.into()))
             }
+        }
+    }
+
+    fn forget(&self, number: u64, lookups: u64) {
+        let node = self.shared.root.node(number);
+        if node != NodeId::ROOT && node != nudge::NODE {
+            guarded(|| self.shared.fs.forget(node, lookups));
         }
     }
 

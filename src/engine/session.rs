@@ -10,6 +10,7 @@ use fuse_proto::flags::InitFlags;
 use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
 use super::backing::Backings;
+use super::base::Root;
 use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::OperationStatistics;
@@ -56,6 +57,8 @@ impl Transport {
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the mount's root is, as [`DetachedMount`](super::mount::DetachedMount) says.
+    pub root: Root,
     /// How requests travel.
     pub transport: Transport,
     /// Threads that can take a request at a time. On the classic transport in all: by default one per CPU this process
@@ -72,6 +75,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            root: Root::default(),
             transport: Transport::default(),
             workers: None,
             max_write: 1 << 20,
@@ -184,7 +188,7 @@ impl Session {
         })?;
         fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
-        let notifier = Notifier::new(&negotiated, notices);
+        let notifier = Notifier::new(&negotiated, config.root, notices);
         let backings = negotiated
             .flags
             .contains(InitFlags::PASSTHROUGH)
@@ -197,6 +201,7 @@ impl Session {
             device,
             negotiated: negotiated.clone(),
             notifier,
+            root: config.root,
             backings,
             rings,
         });

@@ -1,6 +1,5 @@
 //! Kernel passthrough: what the kernel reads and writes by itself, and what it does not.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -10,11 +9,11 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use cntr::control::Report;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 
 use crate::support::backing::Kind;
+use crate::support::counts::Counts;
 use crate::support::mapping::Mapping;
 use crate::support::mount::Mount;
 use crate::support::runner::{Skip, Suite};
@@ -36,34 +35,6 @@ pub fn add(suite: &mut Suite) {
     suite.test("host_says_what_cannot_be_written", refused);
     suite.test("reading_leaves_access_times_if_asked", access_times);
     suite.test("mapped_writes_change_the_times", mapped_times);
-}
-
-/// What the server has done so far.
-struct Counts {
-    report: Report,
-    requests: BTreeMap<String, u64>,
-}
-
-impl Counts {
-    fn of(mount: &mut Mount) -> Result<Counts> {
-        let server = mount.server().context("there is a server")?.pid();
-        // Right after the mount it may not answer yet.
-        let found = wait::some(wait::LONG, || cntr::control::find(&server.to_string()).ok());
-        let report = found.context("the server does not answer")?;
-        let requests = report
-            .operations
-            .iter()
-            .map(|row| (row.operation.clone(), row.requests))
-            .collect();
-        Ok(Counts { report, requests })
-    }
-
-    fn of_operations(&self, names: &[&str]) -> u64 {
-        names
-            .iter()
-            .filter_map(|name| self.requests.get(*name))
-            .sum()
-    }
 }
 
 /// A mount with kernel passthrough.
