@@ -24,7 +24,7 @@ use super::supervise::Signals;
 use super::target::Target;
 use crate::control::{self, Served};
 use crate::engine::mount::{DetachedMount, MountOptions};
-use crate::engine::{Config, Session};
+use crate::engine::{Config, Root, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
 use crate::sys::mount::MountAttr;
 
@@ -100,10 +100,11 @@ impl View {
         let DetachedMount {
             device,
             mount,
+            root,
             connection,
         } = made;
         let serve = move |reporter: &Reporter, lifeline, ends| {
-            self.serve(ends, connection, reporter, lifeline)
+            self.serve(ends, root, connection, reporter, lifeline)
         };
         let ends = Ends {
             device,
@@ -112,12 +113,15 @@ impl View {
                 .map_err(|error| Failure::system(Step::MakeView, "", error))?,
         };
         let server = Server::start(signals, deadline, fault, ends, serve)?;
-        Ok((mount, server))
+        let tree = DetachedMount::tree(mount, root)
+            .map_err(|error| Failure::new(Step::MakeView, "", chain(&error)))?;
+        Ok((tree, server))
     }
 
     fn serve(
         self,
         ends: Ends,
+        root: Root,
         connection: u32,
         reporter: &Reporter,
         lifeline: Lifeline,
@@ -129,6 +133,7 @@ impl View {
         let fs =
             Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
         let config = Config {
+            root,
             handshake: HANDSHAKE,
             ..Config::default()
         };

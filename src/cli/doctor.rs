@@ -66,10 +66,19 @@ impl Check {
 /// Runs `cntr doctor`.
 pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let mut checks = vec![kernel(), privileges(), device()];
+    let mut transport = "classic (/dev/fuse, a descriptor for each thread)";
+    let mut data = "relayed";
     match offer() {
         Ok(negotiated) => {
             checks.extend(capabilities(&negotiated));
-            checks.push(io_uring(&negotiated));
+            let ring = io_uring(&negotiated);
+            if ring.verdict == Verdict::Ok {
+                transport = "uring (FUSE over io_uring, a queue for each CPU)";
+            }
+            checks.push(ring);
+            if passthrough(&negotiated).verdict == Verdict::Ok {
+                data = "read and written by the kernel itself";
+            }
         }
         Err(error) => checks.push(
             Check::new("FUSE mount", Verdict::Missing, error)
@@ -83,9 +92,7 @@ pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         println!("{}", table(&checks));
         if works {
-            println!(
-                "sessions and mounts use: transport classic (/dev/fuse, a descriptor for each thread), data relayed"
-            );
+            println!("sessions and mounts use: transport {transport}, data {data}");
         } else {
             println!("sessions and mounts do not work here: see 'missing' above");
         }
@@ -250,17 +257,28 @@ fn capabilities(negotiated: &Negotiated) -> Vec<Check> {
             )
         });
     }
-    let passthrough = if offered.contains(InitFlags::PASSTHROUGH) {
-        "offered by the kernel"
-    } else {
-        "not offered by the kernel"
-    };
-    checks.push(Check::new(
-        "kernel passthrough",
-        Verdict::Note,
-        format!("{passthrough}; this version does not use it"),
-    ));
+    checks.push(passthrough(negotiated));
     checks
+}
+
+/// Whether the kernel can read and write files by itself.
+fn passthrough(negotiated: &Negotiated) -> Check {
+    let subject = "kernel passthrough";
+    if !negotiated.offered.contains(InitFlags::PASSTHROUGH) {
+        return Check::new(subject, Verdict::Note, "not offered by the kernel")
+            .remedy("Linux 6.9 or later, with CONFIG_FUSE_PASSTHROUGH");
+    }
+    // The ids of the initial user namespace are all there is.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
+        Check::new(subject, Verdict::Ok, "offered by the kernel")
+    } else {
+        Check::new(
+            subject,
+            Verdict::Note,
+            "offered by the kernel, but not to a user namespace",
+        )
+    }
 }
 
 /// Whether requests can travel over io_uring.
@@ -282,7 +300,7 @@ fn io_uring(negotiated: &Negotiated) -> Check {
         Ok(()) => Check::new(
             subject,
             Verdict::Ok,
-            "offered by the kernel, rings can be made: `cntr mount -o transport=auto` uses it",
+            "offered by the kernel, rings can be made",
         ),
         Err(error) => Check::new(
             subject,

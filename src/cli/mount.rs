@@ -32,7 +32,7 @@ pub struct MountArgs {
     pub target: PathBuf,
     /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, noatime,
     /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
-    /// max_write=BYTES, workers=N, transport=auto|uring|classic
+    /// max_write=BYTES, workers=N, transport=auto|uring|classic, data=auto|relay
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
     /// Return once the file system can be used; serve in the background
@@ -55,9 +55,8 @@ Examples:
 Permissions are checked by the kernel, by mode and ACL. Without allow_other only the mounting user may use the mount.
 With export, files can be opened by handle (NFS, open_by_handle_at(2)); that many forgotten inodes stay known.
 subtype=none mounts as plain `fuse` instead of `fuse.cntr`.
-With transport=auto requests travel over io_uring where the kernel offers it (`cntr doctor` says), with transport=uring
-nothing else will do; the default is /dev/fuse. workers is how many can be served at a time: by the whole mount, or for
-each CPU over io_uring.";
+Requests travel over io_uring where the kernel offers it (`cntr doctor` says), else over /dev/fuse; transport= insists.
+workers is how many can be served at a time: by the whole mount, or for each CPU over io_uring. The kernel reads and writes open files by itself where it can (Linux 6.9); with data=relay it asks.";
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -100,9 +99,11 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     let DetachedMount {
         device,
         mount,
+        root,
         connection,
     } = DetachedMount::new(&table.mount_options(source))?;
     let config = Config {
+        root,
         transport: table.transport,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
@@ -110,6 +111,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     };
     let session = Session::start(Arc::clone(&fs), device, &config)?;
     settle(&session, mount.as_fd());
+    let mount = DetachedMount::tree(mount, root)?;
     DetachedMount::attach_at(mount.as_fd(), target)?;
     // The mount lives at its mount point now; the descriptor would keep it alive after umount.
     drop(mount);

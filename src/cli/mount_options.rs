@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use crate::engine::Transport;
 use crate::engine::mount::MountOptions;
-use crate::fs::{Access, AccessTimes, CachePolicy, Export, Extent, IdMap, Options};
+use crate::fs::{Access, AccessTimes, CachePolicy, DataPath, Export, Extent, IdMap, Options};
 use crate::sys::mount::MountAttr;
 
 /// Options mount(8) or fstab(5) handle themselves; they may stand there and mean nothing to a file system.
@@ -43,6 +43,7 @@ pub struct MountTable {
     source_name: Option<String>,
     subtype: Option<String>,
     cache: Option<CachePolicy>,
+    data: DataPath,
     export: Option<usize>,
     uids: Vec<Extent>,
     gids: Vec<Extent>,
@@ -107,6 +108,13 @@ impl MountTable {
                     bail!("must be 4096 to 1048576");
                 }
                 self.max_write = Some(bytes);
+            }
+            "data" => {
+                self.data = match required()? {
+                    "auto" => DataPath::Auto,
+                    "relay" => DataPath::Relay,
+                    _ => bail!("must be auto or relay"),
+                }
             }
             "transport" => {
                 self.transport = match required()? {
@@ -180,6 +188,7 @@ impl MountTable {
             },
             export: self.export.map_or(Export::No, Export::Remember),
             cache: self.cache.unwrap_or_default(),
+            data: self.data,
             ..Options::new(root)
         })
     }
@@ -267,6 +276,7 @@ mod tests {
             ("gidmap=4294967295:0:1", "covers no ids"),
             ("max_write=1", "4096"),
             ("workers=0", "1 to 1024"),
+            ("data=fast", "auto or relay"),
             ("transport=fast", "auto, uring or classic"),
             ("export=all", "number of inodes"),
         ] {

@@ -1,6 +1,10 @@
 //! What a file system method may know about the request it serves.
 
+use std::sync::Arc;
+
 use super::Notifier;
+use super::backing::Backings;
+use super::base::Root;
 use super::metrics::CacheEvent;
 use super::negotiate::Negotiated;
 use super::{Errno, Result};
@@ -35,6 +39,9 @@ pub struct Context<'a> {
     pub negotiated: &'a Negotiated,
     /// Tells the kernel about changes it did not make; never blocks on the kernel.
     pub notifier: &'a Notifier,
+    /// Registers files that the kernel reads and writes by itself; `None` if that was not negotiated.
+    pub backings: Option<&'a Arc<Backings>>,
+    pub(super) root: Root,
     pub(super) seat: &'a dyn Seat,
 }
 
@@ -103,7 +110,11 @@ impl Detached {
             .write(true)
             .open("/dev/null")
             .expect("/dev/null");
-        let notifier = Notifier::new(&negotiated, super::dev::Device::new(nowhere.into()));
+        let notifier = Notifier::new(
+            &negotiated,
+            Root::Plain,
+            super::dev::Device::new(nowhere.into()),
+        );
         Detached {
             negotiated,
             notifier,
@@ -119,6 +130,8 @@ impl Detached {
             pid: 1,
             negotiated: &self.negotiated,
             notifier: &self.notifier,
+            backings: None,
+            root: Root::Plain,
             seat: self,
         }
     }

@@ -44,7 +44,7 @@ fn serve<F: FileSystem>(
     dialect: Dialect,
     payload: &mut [u8],
 ) -> Result<Outcome> {
-    let node = NodeId(request.header.nodeid);
+    let node = cx.root.node(request.header.nodeid);
     let done = |encoded: std::result::Result<usize, EncodeError>| {
         Ok(Outcome::of(
             encoded.map(Answer::Payload).map_err(unencodable),
@@ -64,7 +64,8 @@ fn serve<F: FileSystem>(
             ) {
                 cx.count(CacheEvent::NoSuchName);
             }
-            let entry = found?;
+            let mut entry = found?;
+            entry.node = NodeId(cx.root.number(entry.node));
             Ok(entry_outcome(&entry, payload, dialect))
         }
         Operation::Getattr(arg) => {
@@ -144,11 +145,16 @@ fn serve<F: FileSystem>(
             name,
             newname,
         } => {
-            fs.rename(cx, (node, os(name)), (NodeId(*newdir), os(newname)), *flags)?;
+            fs.rename(
+                cx,
+                (node, os(name)),
+                (cx.root.node(*newdir), os(newname)),
+                *flags,
+            )?;
             empty()
         }
         Operation::Link { oldnodeid, name } => {
-            let entry = fs.link(cx, NodeId(*oldnodeid), node, os(name))?;
+            let entry = fs.link(cx, cx.root.node(*oldnodeid), node, os(name))?;
             Ok(entry_outcome(&entry, payload, dialect))
         }
         Operation::Open(arg) => {
@@ -387,7 +393,7 @@ fn data_only(flags: u32) -> bool {
     FsyncFlags::from_bits_retain(flags).contains(FsyncFlags::FDATASYNC)
 }
 
-fn attributes(
+pub(super) fn attributes(
     attributes: &Attributes,
     payload: &mut [u8],
     dialect: Dialect,

@@ -17,10 +17,14 @@
 //! | `uring` | FUSE over io_uring: its threads, their start and end |
 //! | `dispatch` | request -> method -> reply |
 //! | `outcome` | what to answer, and what to take back if the answer does not arrive |
+//! | `base` | the directory that the mount's root is in |
+//! | `backing` | files the kernel reads and writes by itself |
 //! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies, per queue and operation |
 
+mod backing;
+mod base;
 mod context;
 mod crew;
 mod dev;
@@ -41,6 +45,8 @@ mod session;
 mod thread;
 mod uring;
 
+pub use backing::{BackingFile, Backings};
+pub use base::Root;
 #[cfg(test)]
 pub(crate) use context::Detached;
 pub use context::{Context, Seat};

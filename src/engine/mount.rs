@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::mount::{self, FsContext, MountAttr};
+use super::base::Root;
+use crate::sys::mount::{self, FsContext, MountAttr, Submounts};
 
 /// Options of a FUSE mount.
 #[derive(Clone, Debug)]
@@ -68,8 +69,11 @@ pub enum MountError {
 pub struct DetachedMount {
     /// The connection to the kernel: the server's end, for [`Session::start`](super::Session::start).
     pub device: OwnedFd,
-    /// The mount. Nothing can be looked up through it before the session was started.
+    /// The mount. Nothing can be looked up through it before the session was started; only [`Self::tree`] makes of it what
+    /// can be attached.
     pub mount: OwnedFd,
+    /// What its root will be, for [`Config`](super::Config).
+    pub root: Root,
     /// Number of the connection under `/sys/fs/fuse/connections`.
     pub connection: u32,
 }
@@ -137,11 +141,33 @@ impl DetachedMount {
         }
         let mount = context.mount(options.attr).map_err(kernel("fsmount"))?;
         let connection = crate::sys::fuse::connection(mount.as_fd()).map_err(kernel("statx"))?;
+        // Tells whether a mount that is attached nowhere can be cloned; without a path this asks the server nothing.
+        let root = match mount::clone_tree(mount.as_fd(), c"", Submounts::Leave) {
+            Ok(_) => Root::Based,
+            Err(_) => Root::Plain,
+        };
         Ok(DetachedMount {
             device,
             mount,
+            root,
             connection,
         })
+    }
+
+    /// What can be attached of `mount`, once a session serves it with `root`.
+    ///
+    /// # Errors
+    /// [`MountError::Kernel`].
+    pub fn tree(mount: OwnedFd, root: Root) -> Result<OwnedFd, MountError> {
+        match root {
+            Root::Plain => Ok(mount),
+            Root::Based => mount::clone_tree(mount.as_fd(), super::base::NAME, Submounts::Leave)
+                .map_err(|source| MountError::Kernel {
+                    step: "open_tree",
+                    message: None,
+                    source,
+                }),
+        }
     }
 
     /// Attaches `mount` at `path`.

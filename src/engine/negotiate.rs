@@ -10,6 +10,9 @@ use fuse_proto::{FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, fuse_init_in, f
 /// Oldest minor version served: that of Linux 5.4.
 const OLDEST_MINOR: u32 = 31;
 
+/// How high file systems may be stacked: the host's may be an overlay itself. No overlay can be made of the mount then.
+const STACK_DEPTH: u32 = 2;
+
 /// Size of a page of the kernel, in which requests are counted.
 const PAGE: u32 = 4096;
 
@@ -44,6 +47,7 @@ const OF_THE_FILE_SYSTEM: InitFlags = InitFlags::POSIX_LOCKS
     .union(InitFlags::SECURITY_CTX)
     .union(InitFlags::CREATE_SUPP_GROUP)
     .union(InitFlags::DIRECT_IO_ALLOW_MMAP)
+    .union(InitFlags::PASSTHROUGH)
     .union(InitFlags::NO_EXPORT_SUPPORT)
     .union(InitFlags::ALLOW_IDMAP);
 
@@ -145,6 +149,11 @@ impl Negotiated {
             max_write: self.max_write,
             time_gran: 1,
             max_pages: self.max_pages,
+            max_stack_depth: if self.flags.contains(InitFlags::PASSTHROUGH) {
+                STACK_DEPTH
+            } else {
+                0
+            },
             ..Default::default()
         }
     }
@@ -189,10 +198,12 @@ mod tests {
                 InitFlags::POSIX_ACL | InitFlags::CREATE_SUPP_GROUP | InitFlags::MAX_PAGES
             )
         );
-        // Wished for, but the engine does not have it yet; and offered, but not wished for.
-        assert!(!all.flags.intersects(
-            InitFlags::PASSTHROUGH | InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS
-        ));
+        // Offered, but not wished for.
+        assert!(
+            !all.flags
+                .intersects(InitFlags::WRITEBACK_CACHE | InitFlags::POSIX_LOCKS)
+        );
+        assert_eq!(all.reply().max_stack_depth, 2);
         assert!(!all.has_io_uring());
         let wishes = Wishes {
             io_uring: true,
@@ -205,6 +216,7 @@ mod tests {
         assert_eq!((all.max_pages, all.max_write), (256, 1 << 20));
         let old = Negotiated::new(&offer(31, InitFlags::POSIX_ACL), &WISHES).unwrap();
         assert_eq!(old.flags, InitFlags::POSIX_ACL);
+        assert_eq!(old.reply().max_stack_depth, 0);
         assert_eq!(
             (old.minor, old.max_pages, old.max_write),
             (31, 32, 32 * 4096)

@@ -14,6 +14,7 @@ use fuse_proto::{EncodeError, notify};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use super::base::Root;
 use super::dev::Device;
 use super::{Negotiated, NodeId};
 
@@ -90,6 +91,8 @@ pub struct Notifier {
     expire: ExpireFlags,
     /// The kernel can be asked to drop inodes.
     prunes: bool,
+    /// How the kernel numbers the root.
+    root: Root,
     device: Device,
     queue: Mutex<Queue>,
     filled: Condvar,
@@ -98,7 +101,7 @@ pub struct Notifier {
 
 impl Notifier {
     /// Notifies on `device`, a descriptor of its own.
-    pub(super) fn new(negotiated: &Negotiated, device: Device) -> Notifier {
+    pub(super) fn new(negotiated: &Negotiated, root: Root, device: Device) -> Notifier {
         let expire = if negotiated.flags.contains(InitFlags::HAS_EXPIRE_ONLY) {
             ExpireFlags::EXPIRE_ONLY
         } else {
@@ -107,6 +110,7 @@ impl Notifier {
         Notifier {
             expire,
             prunes: negotiated.minor >= PRUNE_MINOR,
+            root,
             device,
             queue: Mutex::default(),
             filled: Condvar::new(),
@@ -144,7 +148,7 @@ impl Notifier {
     /// about: the kernel holds that. For another one it might wait for a request that waits for this thread.
     pub fn expire_attributes_of_used(&self, node: NodeId) {
         let mut message = [0_u8; 64];
-        let len = notify::encode_inval_inode(node.0, -1, 0, &mut message);
+        let len = notify::encode_inval_inode(self.root.number(node), -1, 0, &mut message);
         self.send(&message, len, &self.written.inodes, 1);
     }
 
@@ -181,12 +185,14 @@ impl Notifier {
             drop(queue);
             match &notification {
                 Notification::InvalidateInode { node, offset, len } => {
-                    let len = notify::encode_inval_inode(node.0, *offset, *len, &mut message);
+                    let node = self.root.number(*node);
+                    let len = notify::encode_inval_inode(node, *offset, *len, &mut message);
                     self.send(&message, len, &self.written.inodes, 1);
                 }
                 Notification::InvalidateEntry { parent, name } => {
                     let name = name.as_bytes();
-                    let len = notify::encode_inval_entry(parent.0, name, self.expire, &mut message);
+                    let parent = self.root.number(*parent);
+                    let len = notify::encode_inval_entry(parent, name, self.expire, &mut message);
                     self.send(&message, len, &self.written.names, 1);
                 }
                 Notification::Prune { nodes } => {

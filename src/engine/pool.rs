@@ -34,6 +34,10 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 const TEND_SOON: Duration = Duration::from_secs(1);
 const TEND_SELDOM: Duration = Duration::from_secs(8);
 
+/// How often the callers of requests that take as long are looked at: over io_uring the kernel loses an interrupt whose
+/// signal comes between the queueing of a request and its delivery.
+const LOST_INTERRUPTS: Duration = Duration::from_millis(250);
+
 /// An interrupted request that is not answered by then is answered `EINTR` on behalf of its thread.
 const GIVE_UP: Duration = Duration::from_millis(100);
 
@@ -342,7 +346,7 @@ impl Pool {
         let places = self.places.read();
         if let Some(place) = places.iter().find(|place| place.serving() == Some(unique)) {
             self.take_early_interrupt(unique);
-            place.interrupt();
+            place.interrupt(unique);
         }
         drop(places);
         self.wake_monitor();
@@ -411,14 +415,26 @@ impl Pool {
         let mut idle_since = Instant::now();
         let mut trimmed = Instant::now();
         let mut interrupted: Vec<(u64, Instant)> = Vec::new();
+        let mut looked = Instant::now();
         while !self.is_over() {
             let places: Vec<Arc<Place>> = self.places.read().clone();
             let now = self.now();
+            let look = looked.elapsed() >= LOST_INTERRUPTS;
+            if look {
+                looked = Instant::now();
+            }
             for place in &places {
                 let Some(since) = place.since() else { continue };
                 idle_since = Instant::now();
                 if u128::from(now.saturating_sub(since)) >= SLOW.as_nanos() && place.mark_away() {
                     self.went_away(place.team);
+                }
+                let long = u128::from(now.saturating_sub(since)) >= LOST_INTERRUPTS.as_nanos();
+                if look
+                    && long
+                    && let Some(unique) = place.abandoned()
+                {
+                    place.interrupt(unique);
                 }
                 if let Some(unique) = place.serving().filter(|_| place.interrupted()) {
                     let asked = match interrupted.iter().find(|(other, _)| *other == unique) {

@@ -4,7 +4,7 @@
 //! serves it or the monitor that gives it up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -34,12 +34,16 @@ pub(super) struct Place {
     since: AtomicU64,
     /// How many requests were served here.
     served: AtomicU64,
-    /// The kernel asked to interrupt it.
-    interrupted: AtomicBool,
+    /// The request that is, or was last, in service.
+    current: AtomicU64,
+    /// The request that the kernel asked to interrupt last.
+    interrupted: AtomicU64,
     /// Counted as blocked: another thread fetches in its place.
     away: AtomicBool,
     /// Somebody is on the way to answer the request on behalf of the thread.
     relief: AtomicBool,
+    /// Thread id of the caller of the request, 0 if it is not known.
+    caller: AtomicU32,
     /// Thread id, for signals.
     thread: AtomicI32,
     /// The team of the thread.
@@ -58,9 +62,11 @@ impl Place {
             unique: AtomicU64::new(NONE),
             since: AtomicU64::new(0),
             served: AtomicU64::new(0),
-            interrupted: AtomicBool::new(false),
+            current: AtomicU64::new(NONE),
+            interrupted: AtomicU64::new(NONE),
             away: AtomicBool::new(false),
             relief: AtomicBool::new(false),
+            caller: AtomicU32::new(0),
             thread: AtomicI32::new(0),
             team,
             desk,
@@ -75,9 +81,10 @@ impl Place {
             .store(crate::sys::thread::id(), Ordering::Relaxed);
     }
 
-    /// Starts to serve request `unique`, read at `since`.
-    pub(super) fn begin(&self, unique: u64, since: u64) {
-        self.interrupted.store(false, Ordering::Relaxed);
+    /// Starts to serve request `unique` of `caller`, read at `since`.
+    pub(super) fn begin(&self, unique: u64, caller: u32, since: u64) {
+        self.caller.store(caller, Ordering::Relaxed);
+        self.current.store(unique, Ordering::Relaxed);
         self.relief.store(false, Ordering::Relaxed);
         self.since.store(since.max(1), Ordering::Relaxed);
         self.unique.store(unique, Ordering::SeqCst);
@@ -138,14 +145,30 @@ impl Place {
         self.away.swap(false, Ordering::AcqRel)
     }
 
-    /// Remembers that the kernel wants the request interrupted, and interrupts the system call it is in.
-    pub(super) fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::SeqCst);
+    /// The request in service if its caller has a signal that ends the wait for it, and the kernel may have lost the
+    /// interrupt that belongs to that.
+    pub(super) fn abandoned(&self) -> Option<u64> {
+        if !matches!(self.desk, Desk::Ring(_)) || self.interrupted() {
+            return None;
+        }
+        let unique = self.serving()?;
+        match self.caller.load(Ordering::Relaxed) {
+            // A process this server does not see, or none.
+            0 => None,
+            caller => crate::sys::process::has_pending_signal(caller).then_some(unique),
+        }
+    }
+
+    /// Remembers that `unique` shall be interrupted, and interrupts the system call it is in.
+    pub(super) fn interrupt(&self, unique: u64) {
+        self.interrupted.store(unique, Ordering::SeqCst);
         self.signal();
     }
 
+    /// Whether the request in service shall be interrupted; still true when it was given up.
     pub(super) fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        let current = self.current.load(Ordering::Relaxed);
+        current != NONE && self.interrupted.load(Ordering::Relaxed) == current
     }
 
     /// Makes a blocking system call of the thread return `EINTR`.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fuse_proto::opcode::Opcode;
 use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
 
+use super::backing::Backings;
+use super::base::{self, Root};
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
 use super::metrics::CacheEvent;
@@ -22,6 +24,10 @@ pub(super) struct Shared<F> {
     pub(super) device: Device,
     pub(super) negotiated: Negotiated,
     pub(super) notifier: Notifier,
+    /// How the kernel numbers the root.
+    pub(super) root: Root,
+    /// Kernel passthrough, if that was negotiated.
+    pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
     pub(super) rings: Option<Rings>,
 }
@@ -64,9 +70,9 @@ impl<F: FileSystem> Server<'_, F> {
     pub(super) fn serve(&self, request: &Request<'_>, payload: &mut [u8]) -> Served {
         let unique = request.header.unique;
         let since = self.pool.now();
-        self.place.begin(unique, since);
+        self.place.begin(unique, request.header.pid, since);
         if self.pool.take_early_interrupt(unique) {
-            self.place.interrupt();
+            self.place.interrupt(unique);
         }
         let mut served = Served {
             unique,
@@ -118,19 +124,14 @@ impl<F: FileSystem> Server<'_, F> {
             return Some(Outcome::granting(encoded, Grant::Nothing));
         }
         match &request.operation {
-            Operation::Forget(_) if request.header.nodeid == nudge::NODE.0 => None,
             Operation::Forget(arg) => {
-                self.place.cache.count(CacheEvent::Forgotten, 1);
-                guarded(|| fs.forget(NodeId(request.header.nodeid), arg.nlookup));
+                self.forget(request.header.nodeid, arg.nlookup);
                 None
             }
             Operation::BatchForget(forgets) => {
-                guarded(|| {
-                    for one in forgets.clone().filter(|one| one.nodeid != nudge::NODE.0) {
-                        self.place.cache.count(CacheEvent::Forgotten, 1);
-                        fs.forget(NodeId(one.nodeid), one.nlookup);
-                    }
-                });
+                for one in forgets.clone() {
+                    self.forget(one.nodeid, one.nlookup);
+                }
                 None
             }
             Operation::Interrupt(arg) => {
@@ -152,12 +153,28 @@ impl<F: FileSystem> Server<'_, F> {
                     pid: request.header.pid,
                     negotiated: &self.shared.negotiated,
                     notifier: &self.shared.notifier,
+                    backings: self.shared.backings.as_ref(),
+                    root: self.shared.root,
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();
-                let outcome = guarded(|| dispatch(fs, &cx, request, dialect, payload));
+                let outcome = guarded(|| {
+                    if self.shared.root.is_base(request.header.nodeid) {
+                        base::serve(fs, &cx, &request.operation, dialect, payload)
+                    } else {
+                        dispatch(fs, &cx, request, dialect, payload)
+                    }
+                });
                 Some(outcome.unwrap_or_else(|| Errno::EIO.into()))
             }
+        }
+    }
+
+    fn forget(&self, number: u64, lookups: u64) {
+        let node = self.shared.root.node(number);
+        if node != NodeId::ROOT && node != nudge::NODE {
+            self.place.cache.count(CacheEvent::Forgotten, 1);
+            guarded(|| self.shared.fs.forget(node, lookups));
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use fuse_proto::flags::InitFlags;
 use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
+use super::backing::Backings;
+use super::base::Root;
 use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::{Detail, Measurements, OperationStatistics};
@@ -33,11 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Transport {
     /// FUSE over io_uring where the kernel offers it and io_uring can be used, else the classic transport.
+    #[default]
     Auto,
     /// FUSE over io_uring, or no session.
     IoUring,
     /// Reads and writes of `/dev/fuse`.
-    #[default]
     Classic,
 }
 
@@ -56,6 +58,8 @@ impl Transport {
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the mount's root is, as [`DetachedMount`](super::mount::DetachedMount) says.
+    pub root: Root,
     /// How requests travel.
     pub transport: Transport,
     /// Threads that can take a request at a time. On the classic transport in all: by default one per CPU this process
@@ -72,6 +76,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            root: Root::default(),
             transport: Transport::default(),
             workers: None,
             max_write: 1 << 20,
@@ -200,14 +205,22 @@ impl Session {
         })?;
         fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
-        let notifier = Notifier::new(&negotiated, notices);
+        let notifier = Notifier::new(&negotiated, config.root, notices);
         let written = notifier.written();
+        let backings = negotiated
+            .flags
+            .contains(InitFlags::PASSTHROUGH)
+            .then(|| device.duplicate().map(Backings::new))
+            .transpose()
+            .map_err(SessionError::Device)?;
         let (rings, opening) = prepared.unzip();
         let shared = Arc::new(Shared {
             fs,
             device,
             negotiated: negotiated.clone(),
             notifier,
+            root: config.root,
+            backings,
             rings,
         });
         let classic = config.workers.unwrap_or_else(default_workers).max(1);

@@ -10,13 +10,14 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 
+use super::creds::{SetId, treat_set_id};
 use super::descriptors::keep_if_changed;
 use super::inode::{HeldFd, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::CachePolicy;
 use super::synthetic::Overlay;
-use super::{Access, PassthroughFs};
+use super::{Access, PassthroughFs, through};
 use crate::engine::{
     Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx,
 };
@@ -77,7 +78,7 @@ impl PassthroughFs {
         if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
             && let Ok(file) = handle.any()
         {
-            return Ok(stat::of(file)?);
+            return Ok(stat::of(&file)?);
         }
         Ok(stat::of(&*self.fd(inode)?)?)
     }
@@ -111,7 +112,7 @@ impl PassthroughFs {
         // The kernel's cache takes the basic fields from any answer.
         let mask = mask | libc::STATX_BASIC_STATS;
         let stat = match fh.and_then(|fh| self.handles.get(fh).ok()) {
-            Some(handle) if handle.any().is_ok() => stat::of_with(handle.any()?, flags, mask)?,
+            Some(handle) if handle.any().is_ok() => stat::of_with(&handle.any()?, flags, mask)?,
             _ => stat::of_with(&*self.fd(&inode)?, flags, mask)?,
         };
         let raw = stat.raw();
@@ -175,10 +176,14 @@ impl PassthroughFs {
             if cx.uid != 0 {
                 self.kill_bits(cx, &*fd)?;
             }
+            treat_set_id(SetId::Keep)?;
             change_owner(&*fd, uid, gid)?;
         }
         if let Some(mode) = set.mode {
             self.change_mode(&*fd, mode & 0o7777)?;
+            if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+                through::decide_anew(&inode);
+            }
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);
@@ -209,6 +214,7 @@ impl PassthroughFs {
         if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
             && let Some(file) = handle.writable()
         {
+            treat_set_id(SetId::Keep)?;
             return Ok(cx.block_in_place(|| ftruncate(file, size))?);
         }
         match inode.kind {
@@ -216,12 +222,16 @@ impl PassthroughFs {
             libc::S_IFDIR => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
+        treat_set_id(SetId::Keep)?;
         // Not the same as ftruncate(2): without an open file, some file systems leave the times alone if the size stays.
         Ok(cx.block_in_place(|| self.descriptors.truncate(fd, size))?)
     }
 
     /// Sets permission bits of anything, symbolic links included where the file system can.
     pub(super) fn change_mode(&self, fd: &impl AsFd, mode: u32) -> Result<()> {
+        if mode & libc::S_ISGID != 0 {
+            treat_set_id(SetId::Keep)?;
+        }
         match file::change_mode(fd.as_fd(), mode) {
             // Before Linux 6.6.
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(self
@@ -251,6 +261,7 @@ impl PassthroughFs {
             return Ok(());
         }
         self.kill_bits(cx, fd)?;
+        treat_set_id(SetId::Keep)?;
         change_owner(fd, None, None)
     }
 

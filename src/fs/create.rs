@@ -14,7 +14,7 @@ use nix::unistd::symlinkat;
 
 use super::PassthroughFs;
 use super::attr::decode_device;
-use super::creds::acting_as;
+use super::creds::{Maker, SetId, acting_as, treat_set_id};
 use super::inode::{HeldFd, Inode};
 use super::lookup::check_name;
 use crate::engine::{Context, Creation, Entry, Errno, NodeId, Opened, Result};
@@ -44,6 +44,14 @@ impl PassthroughFs {
         Ok(inode)
     }
 
+    /// Who makes what `creation` describes, with the mode it says.
+    fn maker_of(&self, cx: &Context<'_>, creation: &Creation<'_>) -> Result<Maker> {
+        if creation.mode & libc::S_ISGID != 0 {
+            treat_set_id(SetId::Keep)?;
+        }
+        self.maker(cx, creation)
+    }
+
     /// Makes something as the caller and looks it up.
     fn make(
         &self,
@@ -55,7 +63,7 @@ impl PassthroughFs {
     ) -> Result<Entry> {
         let inode = self.dir_for(parent, name)?;
         let dir = self.fd(&inode)?;
-        acting_as(&self.maker(cx, creation)?, || Ok(job(&dir)?))?;
+        acting_as(&self.maker_of(cx, creation)?, || Ok(job(&dir)?))?;
         let (child, stat) = self.walk(&inode, &*dir, name, Automount::Leave)?;
         Ok(self.entry(&child, &stat))
     }
@@ -110,7 +118,7 @@ impl PassthroughFs {
     ) -> Result<(Entry, Opened)> {
         let inode = self.dir_for(parent, name)?;
         let dir = self.fd(&inode)?;
-        let maker = self.maker(cx, creation)?;
+        let maker = self.maker_of(cx, creation)?;
         let requested = OFlag::from_bits_retain(flags as i32);
         // With O_EXCL always: otherwise the host might follow a link, or open a FIFO, that has come up meanwhile.
         let open = (requested & OPEN_FLAGS)
@@ -148,8 +156,13 @@ impl PassthroughFs {
                 self.intern(fd, &made, None)?
             }
         };
-        let opened = self.opened(&child, file, flags, &made);
-        Ok((self.entry(&child, &made), opened))
+        match self.opened(cx, &child, file, flags, &made) {
+            Ok(opened) => Ok((self.entry(&child, &made), opened)),
+            Err(errno) => {
+                self.do_forget(child.node, 1);
+                Err(errno)
+            }
+        }
     }
 
     pub(super) fn do_tmpfile(
@@ -164,7 +177,7 @@ impl PassthroughFs {
             result => result?,
         };
         let dir = self.fd(&inode)?;
-        let maker = self.maker(cx, creation)?;
+        let maker = self.maker_of(cx, creation)?;
         let requested = OFlag::from_bits_retain(flags as i32);
         let open = (requested & (OPEN_FLAGS | OFlag::O_EXCL)) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(creation.mode & 0o7777);
@@ -174,7 +187,12 @@ impl PassthroughFs {
         let made = stat::of(&file)?;
         let fd = self.descriptors.reopen(file.as_fd(), OFlag::O_PATH)?;
         let child = self.intern(fd, &made, None)?;
-        let opened = self.opened(&child, file, flags, &made);
-        Ok((self.entry(&child, &made), opened))
+        match self.opened(cx, &child, file, flags, &made) {
+            Ok(opened) => Ok((self.entry(&child, &made), opened)),
+            Err(errno) => {
+                self.do_forget(child.node, 1);
+                Err(errno)
+            }
+        }
     }
 }

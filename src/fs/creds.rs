@@ -7,9 +7,10 @@
 //!
 //! Requests to remote file systems go with the ids of the server, because the other side looks at them.
 //!
-//! `CAP_FSETID` is held, so that the host clears no set-group-id bits because of who the server is; what has to go the
-//! kernel says, and it is cleared explicitly. `CAP_SYS_RESOURCE` is given up, or quotas and reserved blocks would not
-//! count.
+//! `CAP_FSETID` is in force where the host might otherwise clear set-id bits because of who the server is; what has to go the
+//! kernel says, and it is cleared explicitly. It is not in force where a file is registered that the kernel writes by
+//! itself. A thread keeps the state it is in until it needs the other. `CAP_SYS_RESOURCE` is given up, or quotas and
+//! reserved blocks would not count.
 
 use std::cell::RefCell;
 
@@ -30,9 +31,19 @@ pub struct Maker {
     umask: u32,
     groups: [u32; GROUPS],
     group_count: usize,
+    /// The umask means nothing.
+    makes_nothing: bool,
 }
 
 impl Maker {
+    /// The host's ids `uid` and `gid`, who makes nothing.
+    pub fn owner(uid: u32, gid: u32) -> Maker {
+        Maker {
+            makes_nothing: true,
+            ..Maker::new(uid, gid, 0, std::iter::empty())
+        }
+    }
+
     /// The host's ids `uid` and `gid`; `creation` has the rest.
     pub fn new(uid: u32, gid: u32, umask: u32, groups: impl Iterator<Item = u32>) -> Maker {
         let mut maker = Maker {
@@ -41,6 +52,7 @@ impl Maker {
             umask: umask & 0o777,
             groups: [0; GROUPS],
             group_count: 0,
+            makes_nothing: false,
         };
         for group in groups.take(GROUPS) {
             maker.groups[maker.group_count] = group;
@@ -56,6 +68,8 @@ struct State {
     current: Maker,
     /// Capabilities survive a change of ids.
     sticky: bool,
+    /// Whether `CAP_FSETID` is in force.
+    set_id: bool,
 }
 
 thread_local! {
@@ -80,7 +94,7 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
     // Refused only where there is nothing to give up.
     let _ = capability::set_effective(capability::SYS_RESOURCE, false);
     let _ = creds::set_groups(&[]);
-    let _ = capability::set_effective(capability::FSETID, true);
+    let set_id = capability::set_effective(capability::FSETID, true).is_ok();
     // The thread may have been started by one that acted as somebody; the effective ids are always the server's.
     let (uid, gid) = (
         nix::unistd::geteuid().as_raw(),
@@ -96,6 +110,7 @@ fn state_of(state: &mut Option<State>) -> Result<&mut State> {
         own,
         current: own,
         sticky,
+        set_id,
     }))
 }
 
@@ -104,7 +119,7 @@ impl State {
         if self.current == *maker {
             return Ok(());
         }
-        if self.current.umask != maker.umask {
+        if self.current.umask != maker.umask && !maker.makes_nothing {
             umask(Mode::from_bits_truncate(maker.umask));
             self.current.umask = maker.umask;
         }
@@ -159,6 +174,31 @@ pub fn acting_as<R>(maker: &Maker, job: impl FnOnce() -> Result<R>) -> Result<R>
         acting_as_server()?;
     }
     result
+}
+
+/// Whether the host clears set-id bits of files that are written to, and those that the caller may not set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetId {
+    /// It leaves them (`CAP_FSETID`, if the server may have that).
+    Keep,
+    /// It does what it does to ordinary users.
+    Clear,
+}
+
+/// Makes the host treat set-id bits like this in what the calling thread does next.
+///
+/// # Errors
+/// `EPERM` if the capability cannot be given up.
+pub fn treat_set_id(bits: SetId) -> Result<()> {
+    STATE.with_borrow_mut(|state| {
+        let state = state_of(state)?;
+        let wanted = bits == SetId::Keep;
+        if state.set_id != wanted {
+            capability::set_effective(capability::FSETID, wanted)?;
+            state.set_id = wanted;
+        }
+        Ok(())
+    })
 }
 
 /// Makes sure that the thread has the ids of the server.

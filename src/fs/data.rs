@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -18,16 +18,17 @@ use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fc
 use nix::unistd::{Whence, fdatasync, fsync, lseek64};
 
 use super::create::OPEN_FLAGS;
+use super::creds::{SetId, treat_set_id};
 use super::descriptors::keep_if_changed;
-use super::handle::{Handle, Object};
-use super::inode::{Fingerprint, Inode};
+use super::handle::{Handle, Object, Through};
+use super::inode::{DataWay, Fingerprint, HeldFd, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
 use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
-    Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
-    WriteRequest,
+    BackingFile, Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload,
+    ReadRequest, Result, WriteRequest,
 };
 use crate::sys::file;
 use crate::sys::stat::{self, Stat};
@@ -97,25 +98,90 @@ impl PassthroughFs {
         }
         let requested = OFlag::from_bits_retain(flags as i32);
         let truncate = requested & OFlag::O_TRUNC;
+        let reads = requested & OFlag::O_ACCMODE == OFlag::O_RDONLY && truncate.is_empty();
         let held = self.fd(inode)?;
+        let backing = self.through(cx, inode, &held);
+        if let Some(backing) = &backing
+            && reads
+        {
+            return Ok(self.opened_through(inode, backing, held, None, requested));
+        }
+        if !truncate.is_empty() {
+            treat_set_id(SetId::Keep)?;
+        }
+        // The host says whether it can be written to: the kernel would say EIO for any reason not to.
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
         if kill_suidgid && !truncate.is_empty() {
             self.kill_bits(cx, &file)?;
         }
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
-        Ok(self.opened(inode, file, flags, &stat))
+        Ok(match backing {
+            Some(backing) => self.opened_through(inode, &backing, held, Some(file), requested),
+            None => self.opened_relayed(inode, file, requested, &stat),
+        })
     }
 
-    /// Hands out `file`, the open `inode`.
+    /// Hands out `file`, the open `inode`, which was just made.
     pub(super) fn opened(
         &self,
+        cx: &Context<'_>,
         inode: &Arc<Inode>,
         file: OwnedFd,
         flags: u32,
         stat: &Stat,
-    ) -> Opened {
+    ) -> Result<Opened> {
         let requested = OFlag::from_bits_retain(flags as i32);
+        let held = self.fd(inode)?;
+        Ok(match self.through(cx, inode, &held) {
+            Some(backing) => self.opened_through(inode, &backing, held, Some(file), requested),
+            None => self.opened_relayed(inode, file, requested, stat),
+        })
+    }
+
+    /// Hands out an open file that the kernel reads and writes by itself.
+    fn opened_through(
+        &self,
+        inode: &Arc<Inode>,
+        backing: &Arc<BackingFile>,
+        held: Arc<HeldFd>,
+        file: Option<OwnedFd>,
+        requested: OFlag,
+    ) -> Opened {
+        let mut flags = OpenFlags::PASSTHROUGH;
+        // Closing what was open for writing ends locks of fcntl(2); that of a file that could only be read locked, and
+        // whose lock keeps nobody from reading, may wait until nobody has it open.
+        if file.is_none() {
+            flags |= OpenFlags::NOFLUSH;
+        }
+        let object = Object::File {
+            file: file.map_or_else(OnceLock::new, |file| OnceLock::from(Arc::new(file.into()))),
+            flags: (requested & OPEN_FLAGS).bits(),
+            append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
+            through: Some(Through::new(
+                Arc::clone(backing),
+                Some(held).filter(|_| !inode.mount.has_handles()),
+            )),
+        };
+        let fh = self.handles.insert(Handle {
+            inode: Some(Arc::clone(inode)),
+            object,
+        });
+        Opened {
+            fh,
+            flags,
+            backing_id: backing.id(),
+        }
+    }
+
+    /// Hands out an open file whose data travels by requests.
+    fn opened_relayed(
+        &self,
+        inode: &Arc<Inode>,
+        file: OwnedFd,
+        requested: OFlag,
+        stat: &Stat,
+    ) -> Opened {
         let flags = match inode.mount.nature {
             Nature::Pseudo => OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES,
             // Through the page cache a write across a page may become two requests, and what a host process appends
@@ -129,9 +195,10 @@ impl PassthroughFs {
             _ => OpenFlags::empty(),
         };
         let object = Object::File {
-            file: Arc::new(file.into()),
+            file: OnceLock::from(Arc::new(file.into())),
             flags: (requested & OPEN_FLAGS).bits(),
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
+            through: None,
         };
         let fh = self.handles.insert(Handle {
             inode: Some(Arc::clone(inode)),
@@ -144,15 +211,49 @@ impl PassthroughFs {
         }
     }
 
+    /// The host's open file of `handle`; opened now if the kernel reads it by itself and nothing else was needed.
+    ///
+    /// # Errors
+    /// `EBADF` for a directory or a synthetic file; those of open(2).
+    pub(super) fn host_file(&self, handle: &Handle) -> Result<Arc<File>> {
+        let Object::File {
+            file,
+            flags,
+            through,
+            ..
+        } = &handle.object
+        else {
+            return Err(Errno::EBADF);
+        };
+        if let Some(file) = file.get() {
+            return Ok(Arc::clone(file));
+        }
+        let held = match through {
+            Some(Through {
+                held: Some(held), ..
+            }) => Arc::clone(held),
+            _ => self.fd(handle.inode.as_ref().ok_or(Errno::EBADF)?)?,
+        };
+        let flags = OFlag::from_bits_retain(*flags);
+        let opened = self.descriptors.reopen(held.as_fd(), flags)?;
+        Ok(Arc::clone(file.get_or_init(|| Arc::new(opened.into()))))
+    }
+
     /// Whether the contents of `inode` are what they were at the open before.
     fn is_unchanged(&self, inode: &Inode, stat: &Stat) -> bool {
         let now = Fingerprint::of(stat);
         let mut ways = inode.ways.lock();
-        let same = ways.fingerprint.as_deref() == Some(&now);
+        if !matches!(ways.data, DataWay::Relayed(_)) {
+            ways.data = DataWay::Relayed(None);
+        }
+        let DataWay::Relayed(before) = &mut ways.data else {
+            unreachable!("it was just set");
+        };
+        let same = before.as_deref() == Some(&now);
         if !same {
-            match &mut ways.fingerprint {
+            match before.as_mut() {
                 Some(fingerprint) => **fingerprint = now,
-                none => *none = Some(Box::new(now)),
+                None => *before = Some(Box::new(now)),
             }
         }
         let changed = Duration::from_nanos(stat.changed().max(stat.modified()).max(0) as u64);
@@ -162,7 +263,7 @@ impl PassthroughFs {
         let settled = clock.saturating_sub(changed) > GRANULARITY;
         if !settled {
             // The next open cannot tell either whether this one saw the last change.
-            ways.fingerprint = None;
+            *before = None;
         }
         same && settled && self.cache != CachePolicy::Strict
     }
@@ -170,8 +271,8 @@ impl PassthroughFs {
     pub(super) fn do_read(&self, fh: FileHandle, read: &ReadRequest) -> Result<Data> {
         let handle = self.handles.get(fh)?;
         match &handle.object {
-            Object::File { file, .. } => Ok(Data::File {
-                file: Arc::clone(file),
+            Object::File { .. } => Ok(Data::File {
+                file: self.host_file(&handle)?,
                 offset: read.offset,
             }),
             Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
@@ -191,9 +292,11 @@ impl PassthroughFs {
             return Err(Errno::EROFS);
         }
         let handle = self.handles.get(fh)?;
-        let Object::File { file, append, .. } = &handle.object else {
+        let Object::File { append, .. } = &handle.object else {
             return Err(Errno::EBADF);
         };
+        let file = &self.host_file(&handle)?;
+        treat_set_id(SetId::Keep)?;
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
         if write.kill_suidgid {
             // Before the contents change: they must not run with the owner's rights.
@@ -257,7 +360,7 @@ impl PassthroughFs {
             return Ok(());
         }
         // Closing a copy reports errors of delayed writes, as closing the file itself would.
-        let copy = handle.file()?.as_fd().try_clone_to_owned()?;
+        let copy = self.host_file(&handle)?.as_fd().try_clone_to_owned()?;
         Ok(cx.block_in_place(|| nix::unistd::close(copy))?)
     }
 
@@ -266,7 +369,7 @@ impl PassthroughFs {
         let Some(handle) = self.handles.remove(fh) else {
             return;
         };
-        if let (Some(_), Ok(file)) = (flock_owner, handle.file()) {
+        if let (Some(_), Some(file)) = (flock_owner, handle.opened()) {
             // A transport may still hold the file for a read in flight.
             let _ = file::flock(file.as_fd(), libc::LOCK_UN);
         }
@@ -274,7 +377,7 @@ impl PassthroughFs {
 
     pub(super) fn do_fsync(&self, cx: &Context<'_>, fh: FileHandle, datasync: bool) -> Result<()> {
         let handle = self.handles.get(fh)?;
-        let Ok(file) = handle.file() else {
+        let Ok(file) = self.host_file(&handle) else {
             return Ok(());
         };
         Ok(cx.block_in_place(|| {
@@ -298,7 +401,8 @@ impl PassthroughFs {
             return Err(Errno::EROFS);
         }
         let handle = self.handles.get(fh)?;
-        let file = handle.file()?;
+        let file = self.host_file(&handle)?;
+        treat_set_id(SetId::Keep)?;
         let mode = FallocateFlags::from_bits_retain(mode as i32);
         let (offset, len) = (i64::try_from(offset), i64::try_from(len));
         let (offset, len) = (
@@ -318,7 +422,7 @@ impl PassthroughFs {
         };
         let offset = i64::try_from(offset).map_err(|_| Errno::ENXIO)?;
         // This moves the position of the host's open file, which nothing else uses.
-        let offset = lseek64(handle.file()?, offset, whence)?;
+        let offset = lseek64(self.host_file(&handle)?, offset, whence)?;
         u64::try_from(offset).map_err(|_| Errno::EIO)
     }
 
@@ -330,7 +434,8 @@ impl PassthroughFs {
             return Err(Errno::EINVAL);
         }
         let (from, to) = (self.handles.get(copy.from.1)?, self.handles.get(copy.to.1)?);
-        let (source, target) = (from.file()?, to.file()?);
+        let (source, target) = (self.host_file(&from)?, self.host_file(&to)?);
+        treat_set_id(SetId::Keep)?;
         let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
         let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);

@@ -263,7 +263,7 @@ pub fn release(inode: &Inode, deleted: bool) -> bool {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
-    if deleted && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
+    if deleted && !ways.data.is_open() && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
         ways.fd = None;
         return true;
     }
@@ -364,9 +364,7 @@ impl super::PassthroughFs {
         {
             return Err(errno);
         }
-        let fd = self
-            .descriptors
-            .reopen(handle.any()?.as_fd(), OFlag::O_PATH)?;
+        let fd = self.descriptors.reopen(handle.any()?, OFlag::O_PATH)?;
         let fd = self.descriptors.hold(fd);
         // It has no name and no usable handle: from now on it keeps this descriptor.
         Ok(Arc::clone(inode.ways.lock().fd.get_or_insert(fd)))

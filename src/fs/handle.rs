@@ -3,28 +3,50 @@
 //! A file handle is a slot and its generation, as a node id is: the kernel's number is looked up, never believed.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::dir::DirStream;
-use super::inode::Inode;
-use crate::engine::{Errno, FileHandle, Result};
+use super::inode::{HeldFd, Inode};
+use crate::engine::{BackingFile, Errno, FileHandle, Result};
 
 const SHARD_BITS: u32 = 4;
 const INDEX_BITS: u32 = 28;
+
+/// A file that the kernel reads and writes by itself.
+pub struct Through {
+    /// The inode, if it could not be found by a file handle.
+    pub held: Option<Arc<HeldFd>>,
+    /// Must stay as long as the kernel has the file open.
+    _registered: Arc<BackingFile>,
+}
+
+impl Through {
+    /// The inode behind `held`, which is `registered`.
+    pub fn new(registered: Arc<BackingFile>, held: Option<Arc<HeldFd>>) -> Through {
+        Through {
+            held,
+            _registered: registered,
+        }
+    }
+}
 
 /// What is open.
 pub enum Object {
     /// A regular file.
     File {
-        /// The host's open file. Shared with transports that read from it.
-        file: Arc<File>,
+        /// The host's open file. Shared with transports that read from it. One that is only read, by the kernel
+        /// itself, is opened when it is needed for something else.
+        file: OnceLock<Arc<File>>,
         /// `O_*` flags of the host's open file, without those that are only for opening.
         flags: i32,
         /// Whether `O_APPEND` is set on the host's open file.
         append: AtomicBool,
+        /// What the kernel reads and writes by itself.
+        through: Option<Through>,
     },
     /// A directory.
     Directory {
@@ -46,26 +68,32 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The host's open file.
+    /// A descriptor of the open file or directory, `O_PATH` maybe.
     ///
     /// # Errors
-    /// `EBADF` for a directory or a synthetic file.
-    pub fn file(&self) -> Result<&Arc<File>> {
+    /// `EBADF` for a synthetic one, and for a file that needs none.
+    pub fn any(&self) -> Result<BorrowedFd<'_>> {
         match &self.object {
-            Object::File { file, .. } => Ok(file),
-            _ => Err(Errno::EBADF),
+            Object::File { file, through, .. } => match (file.get(), through) {
+                (Some(file), _) => Ok(file.as_fd()),
+                (
+                    None,
+                    Some(Through {
+                        held: Some(held), ..
+                    }),
+                ) => Ok(held.as_fd()),
+                (None, _) => Err(Errno::EBADF),
+            },
+            Object::Directory { file, .. } => Ok(file.as_fd()),
+            Object::Synthetic => Err(Errno::EBADF),
         }
     }
 
-    /// The host's open file or directory.
-    ///
-    /// # Errors
-    /// `EBADF` for a synthetic one.
-    pub fn any(&self) -> Result<&File> {
+    /// The host's open file, if it was opened.
+    pub fn opened(&self) -> Option<&Arc<File>> {
         match &self.object {
-            Object::File { file, .. } => Ok(file),
-            Object::Directory { file, .. } => Ok(file),
-            Object::Synthetic => Err(Errno::EBADF),
+            Object::File { file, .. } => file.get(),
+            _ => None,
         }
     }
 
@@ -73,7 +101,7 @@ impl Handle {
     pub fn writable(&self) -> Option<&Arc<File>> {
         match &self.object {
             Object::File { file, flags, .. } if flags & libc::O_ACCMODE != libc::O_RDONLY => {
-                Some(file)
+                file.get()
             }
             _ => None,
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::mounts::Mount;
-use crate::engine::NodeId;
+use crate::engine::{BackingFile, NodeId};
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
 
@@ -93,6 +93,30 @@ impl Fingerprint {
     }
 }
 
+/// How the kernel gets at the data of a file. All opens of an inode that exist at a time go the same way.
+#[derive(Debug, Default)]
+pub enum DataWay {
+    /// It has not been opened, or not for long.
+    #[default]
+    Undecided,
+    /// By requests; with what the file was like when it was last opened, if the kernel may have cached that.
+    Relayed(Option<Box<Fingerprint>>),
+    /// By itself.
+    Through(Arc<BackingFile>),
+    /// As `Through` as long as it is open, then to be decided anew.
+    Expiring(Arc<BackingFile>),
+}
+
+impl DataWay {
+    /// Whether the kernel has the registered file open: then somebody else holds it, too.
+    pub fn is_open(&self) -> bool {
+        match self {
+            DataWay::Undecided | DataWay::Relayed(_) => false,
+            DataWay::Through(file) | DataWay::Expiring(file) => Arc::strong_count(file) > 1,
+        }
+    }
+}
+
 /// The ways an inode can be found by; at least one of them is there.
 #[derive(Debug, Default)]
 pub struct Ways {
@@ -102,8 +126,8 @@ pub struct Ways {
     pub handle: Option<Handle>,
     /// A name, where handles do not work.
     pub place: Option<Box<Place>>,
-    /// For the data cache of regular files.
-    pub fingerprint: Option<Box<Fingerprint>>,
+    /// How the kernel gets at the data of a regular file.
+    pub data: DataWay,
 }
 
 /// An inode the kernel knows.

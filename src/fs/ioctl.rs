@@ -44,7 +44,12 @@ impl PassthroughFs {
             return Err(Errno::EROFS);
         }
         let handle = self.handles.get(fh)?;
-        let file = handle.any().map_err(|_| Errno::ENOTTY)?;
+        let opened = self.host_file(&handle);
+        let file = match &opened {
+            Ok(file) => file.as_fd(),
+            Err(Errno::EBADF) => handle.any().map_err(|_| Errno::ENOTTY)?,
+            Err(errno) => return Err(*errno),
+        };
         let mut words = [0_u64; 4];
         if writes {
             let input = ioctl.input.get(..len).ok_or(Errno::EINVAL)?;
@@ -54,7 +59,7 @@ impl PassthroughFs {
                 *word = u64::from_ne_bytes(padded);
             }
         }
-        let result = file::ioctl(file.as_fd(), command, &mut words)?;
+        let result = file::ioctl(file, command, &mut words)?;
         if writes {
             // The kernel does not know that this changes attributes, the time of the change at least.
             cx.notifier.expire_attributes_of_used(node);

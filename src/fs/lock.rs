@@ -199,7 +199,7 @@ impl PassthroughFs {
         match &known {
             Some(owner) => fcntl(&owner.file, FcntlArg::F_OFD_GETLK(&mut flock))?,
             // Nothing is locked on this one, so nothing on it is in its own way.
-            None => fcntl(handle.file()?, FcntlArg::F_OFD_GETLK(&mut flock))?,
+            None => fcntl(self.host_file(&handle)?, FcntlArg::F_OFD_GETLK(&mut flock))?,
         };
         if i32::from(flock.l_type) == libc::F_UNLCK {
             return Ok(fuse_file_lock {
@@ -234,7 +234,7 @@ impl PassthroughFs {
     ) -> Result<()> {
         let handle = self.handles.get(fh)?;
         if lock.flock {
-            return flock(cx, handle.file()?, lock);
+            return flock(cx, &*self.host_file(&handle)?, lock);
         }
         let unlock = lock.lock.r#type == libc::F_UNLCK as u32;
         if unlock && self.locks.get(node, lock.owner).is_none() {

@@ -10,6 +10,7 @@
 //! | `descriptors`, `mounts` | how inodes are found again with a bounded number of descriptors, without pinning mounts |
 //! | `lookup`, `attr`, `dir`, `create`, `names`, `data`, `xattr`, `ioctl`, `lock` | the requests |
 //! | `handle` | open files and directories |
+//! | `through` | files that the kernel reads and writes by itself |
 //! | `export` | node ids that outlive a forget |
 //! | `creds` | acting as the caller, per thread |
 //! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
@@ -49,6 +50,7 @@ mod synthetic;
 mod table;
 #[cfg(test)]
 mod tests;
+mod through;
 mod xattr;
 
 use std::ffi::{CStr, OsStr};
@@ -63,7 +65,7 @@ use parking_lot::Mutex;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
 pub use policy::{
-    Access, AccessTimes, CachePolicy, Error, Export, Options, Synthetic, SyntheticKind,
+    Access, AccessTimes, CachePolicy, DataPath, Error, Export, Options, Synthetic, SyntheticKind,
 };
 
 use crate::engine::{
@@ -81,6 +83,7 @@ use mounts::Mounts;
 use numbers::Numbers;
 use synthetic::Overlay;
 use table::Table;
+use through::Registered;
 
 /// Inodes looked at, whether the host has deleted them, each time the engine lets the file system tend to itself.
 const DELETED_EFFORT: usize = 1024;
@@ -100,6 +103,9 @@ pub struct PassthroughFs {
     access: Access,
     access_times: AccessTimes,
     cache: CachePolicy,
+    /// Data of regular files goes past the server where the kernel can.
+    passes_through: bool,
+    registered: Registered,
     /// Files that are opened for direct I/O can be mapped all the same.
     maps_direct: AtomicBool,
     /// Whose file capability was removed last, by which process: a SETATTR may follow that belongs to it.
@@ -116,6 +122,8 @@ pub struct Statistics {
     pub descriptors: u64,
     /// Open files and directories.
     pub handles: u64,
+    /// Inodes whose data the kernel reads and writes by itself, or did lately.
+    pub backing_files: u64,
 }
 
 impl PassthroughFs {
@@ -132,6 +140,7 @@ impl PassthroughFs {
             id_map,
             synthetic,
             cache,
+            data,
             descriptor_budget,
         } = options;
         let descriptors = Descriptors::new(descriptor_budget).map_err(Error::Proc)?;
@@ -192,6 +201,8 @@ impl PassthroughFs {
             }),
             capability_removed: Mutex::default(),
             maps_direct: AtomicBool::new(false),
+            passes_through: data == DataPath::Auto,
+            registered: Registered::default(),
             id_map,
             access,
             access_times: if access == Access::ReadOnly {
@@ -210,6 +221,7 @@ impl PassthroughFs {
             inodes: self.table.len() as u64,
             descriptors: self.descriptors.held() as u64,
             handles: self.handles.len() as u64,
+            backing_files: self.registered.len() as u64,
         }
     }
 }
@@ -222,6 +234,11 @@ impl FileSystem for PassthroughFs {
             InitFlags::NO_EXPORT_SUPPORT
         };
         // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short.
+        let passthrough = if self.passes_through {
+            InitFlags::PASSTHROUGH
+        } else {
+            InitFlags::empty()
+        };
         InitFlags::ASYNC_READ
             | InitFlags::POSIX_LOCKS
             | InitFlags::FLOCK_LOCKS
@@ -242,6 +259,7 @@ impl FileSystem for PassthroughFs {
             | InitFlags::CREATE_SUPP_GROUP
             | InitFlags::DIRECT_IO_ALLOW_MMAP
             | export
+            | passthrough
     }
 
     fn enter_thread(&self) -> Result<()> {
@@ -254,6 +272,7 @@ impl FileSystem for PassthroughFs {
     }
 
     fn tend(&self, notifier: &Notifier) {
+        self.registered.tend();
         notifier.prune(self.descriptors.deleted(DELETED_EFFORT));
     }
 

@@ -12,6 +12,7 @@ use nix::sys::statfs::fstatfs;
 use parking_lot::RwLock;
 
 use crate::sys::handle::Handle;
+use crate::sys::mount::{self, MountAttr, Submounts};
 use crate::sys::stat::Stat;
 
 /// What kind of file system a mount shows, as far as it matters for caching.
@@ -51,6 +52,8 @@ pub struct Mount {
     pub nature: Nature,
     /// What file handles are opened with; none if they cannot be opened.
     anchor: OnceLock<Option<OwnedFd>>,
+    /// The same in a private copy of the mount on which reading changes no access times.
+    quiet: OnceLock<Option<OwnedFd>>,
 }
 
 impl Mount {
@@ -63,6 +66,28 @@ impl Mount {
             Some(Some(anchor)) => handle.open(anchor, flags),
             _ => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
         }
+    }
+
+    /// Opens the inode that `handle` names so that a file which is opened from the descriptor keeps its access time,
+    /// whatever is read from it. `reopen` opens an `O_PATH` descriptor for real.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if handles cannot be opened here, or the mount cannot be copied.
+    pub fn open_quietly(
+        &self,
+        handle: &Handle,
+        reopen: impl Fn(&OwnedFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<OwnedFd> {
+        let unsupported = || io::Error::from_raw_os_error(libc::EOPNOTSUPP);
+        let quiet = self.quiet.get_or_init(|| {
+            let anchor = self.anchor.get()?.as_ref()?;
+            let copy = mount::clone_tree(anchor.as_fd(), c"", Submounts::Leave).ok()?;
+            let attr = MountAttr::NOATIME;
+            mount::set_attr(copy.as_fd(), c"", Submounts::Leave, attr, None).ok()?;
+            reopen(&copy).ok()
+        });
+        let quiet = quiet.as_ref().ok_or_else(unsupported)?;
+        handle.open(quiet, libc::O_PATH | libc::O_NOFOLLOW)
     }
 
     /// Whether inodes can be found again by their handle.
@@ -134,6 +159,7 @@ impl Mounts {
                     let mount = Arc::new(Mount {
                         nature,
                         anchor: OnceLock::new(),
+                        quiet: OnceLock::new(),
                     });
                     mounts.insert(id, Arc::downgrade(&mount));
                     mount

@@ -32,6 +32,16 @@ impl Default for CachePolicy {
     }
 }
 
+/// How the kernel gets at the data of regular files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPath {
+    /// By itself (kernel passthrough) where it can, else by requests.
+    #[default]
+    Auto,
+    /// By requests.
+    Relay,
+}
+
 /// Whether inodes can be opened by file handle (`open_by_handle_at(2)`, NFS) when the kernel does not cache them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Export {
@@ -88,6 +98,8 @@ pub struct Options {
     pub synthetic: Vec<Synthetic>,
     /// How long the kernel may cache.
     pub cache: CachePolicy,
+    /// How the kernel gets at data.
+    pub data: DataPath,
     /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. It has to
     /// leave room for open files.
     pub descriptor_budget: Option<usize>,
@@ -105,6 +117,7 @@ impl Options {
             id_map: IdMap::IDENTITY,
             synthetic: Vec::new(),
             cache: CachePolicy::default(),
+            data: DataPath::default(),
             descriptor_budget: None,
         }
     }

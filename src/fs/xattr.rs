@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use super::PassthroughFs;
 use super::acl;
+use super::creds::{SetId, treat_set_id};
 use super::lookup::Node;
 use crate::engine::{Context, Errno, NodeId, Result};
 use crate::sys::{stat, xattr};
@@ -47,6 +48,7 @@ impl PassthroughFs {
         }
         let mut value = value.to_vec();
         acl::to_host(&mut value, &self.id_map)?;
+        treat_set_id(SetId::Keep)?;
         xattr::set(proc, fd.as_fd(), name, &value, flags)?;
         if kill_sgid {
             // The host would go by the groups of this thread, which are not the caller's.

@@ -33,6 +33,52 @@ pub fn clone_device(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
+/// Registers `file` as a backing file with the connection of `device`.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` or where passthrough was not negotiated, `ELOOP` for a file system that is stacked
+/// too high, `EINVAL` for anything but a regular file.
+pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<i32> {
+    let map = fuse_proto::ioctl::fuse_backing_map {
+        fd: file.as_raw_fd(),
+        ..Default::default()
+    };
+    // SAFETY: FUSE_DEV_IOC_BACKING_OPEN reads one `struct fuse_backing_map`, which the pointer points to.
+    let id = unsafe {
+        libc::ioctl(
+            device.as_raw_fd(),
+            fuse_proto::ioctl::FUSE_DEV_IOC_BACKING_OPEN as libc::Ioctl,
+            &raw const map,
+        )
+    };
+    if id < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(id)
+    }
+}
+
+/// Lets the backing file `id` of the connection of `device` go; open files that use it keep it.
+///
+/// # Errors
+/// `ENOENT` if there is none.
+pub fn close_backing(device: BorrowedFd<'_>, id: i32) -> io::Result<()> {
+    let id = id.cast_unsigned();
+    // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE reads one u32 from the pointer, which points to one.
+    let result = unsafe {
+        libc::ioctl(
+            device.as_raw_fd(),
+            fuse_proto::ioctl::FUSE_DEV_IOC_BACKING_CLOSE as libc::Ioctl,
+            &raw const id,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Device number of the file system `file` is on, as its minor number: for a FUSE file system the number of its
 /// connection under `/sys/fs/fuse/connections`. Does not ask the server.
 ///

@@ -207,3 +207,16 @@ pub fn close_from(first: u32, then: fn() -> !) -> ! {
     unsafe { libc::close_range(first, u32::MAX, 0) };
     then()
 }
+
+/// Whether the thread `thread` has a signal pending that it neither blocks nor ignores. Not if that cannot be told.
+#[must_use]
+pub fn has_pending_signal(thread: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let pending = mask("SigPnd:").unwrap_or(0) | mask("ShdPnd:").unwrap_or(0);
+    let unwanted = mask("SigBlk:").unwrap_or(u64::MAX) | mask("SigIgn:").unwrap_or(u64::MAX);
+    pending & !unwanted != 0
+}

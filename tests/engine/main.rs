@@ -130,6 +130,7 @@ impl Mounted {
             Arc::clone(&fs),
             detached.device.try_clone().unwrap(),
             &Config {
+                root: detached.root,
                 transport,
                 ..Config::default()
             },
@@ -137,7 +138,8 @@ impl Mounted {
         .expect("a session");
         assert_eq!(session.transport(), transport);
         session.settle(detached.mount.as_fd()).expect("settled");
-        DetachedMount::attach_at(detached.mount.as_fd(), dir.path()).expect("attached");
+        let mount = DetachedMount::tree(detached.mount, detached.root).expect("a tree");
+        DetachedMount::attach_at(mount.as_fd(), dir.path()).expect("attached");
         Mounted {
             fs,
             session: Some(session),
@@ -406,13 +408,15 @@ fn serve_with_a_child(point: &Path) {
     let detached = DetachedMount::new(&MountOptions::default()).expect("a FUSE mount");
     let fs = Arc::new(MemoryFs::new(&["a"]));
     let config = Config {
+        root: detached.root,
         transport: Transport::IoUring,
         ..Config::default()
     };
     let session = Session::start(fs, detached.device, &config).expect("a session");
     session.settle(detached.mount.as_fd()).expect("settled");
-    DetachedMount::attach_at(detached.mount.as_fd(), point).expect("attached");
-    drop(detached.mount);
+    let mount = DetachedMount::tree(detached.mount, detached.root).expect("a tree");
+    DetachedMount::attach_at(mount.as_fd(), point).expect("attached");
+    drop(mount);
     let _ = fs::metadata(point.join("a"));
     // The hook runs in the child, between fork and exec.
     let mut child = Command::new("true");

@@ -3,9 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -24,6 +25,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("locks_are_released_by_close", released);
     suite.test("locks_conflict_between_processes", processes);
     suite.test("blocked_lock_is_interrupted", interrupted);
+    suite.test("no_interrupt_is_lost", never_lost);
     suite.test("blocked_lock_is_killed", killed);
     suite.test("blocked_locks_delay_nobody", blocked);
 }
@@ -238,6 +240,65 @@ fn interrupted() -> Result<()> {
         })
     });
     ensure!(free, "an interrupted request got the lock later");
+    mount.close()
+}
+
+/// Signals that come at every moment between the system call and the server: the kernel itself loses some of them on the
+/// way to a server over io_uring.
+fn never_lost() -> Result<()> {
+    let mount = Mount::new(Kind::Ext4, &[])?;
+    fs::write(mount.host("file"), "")?;
+    let holder = open(&mount.host("file"))?;
+    rustix::fs::flock(&holder, FlockOperation::NonBlockingLockExclusive)?;
+    let file = open(&mount.at("file"))?;
+    let over = AtomicBool::new(false);
+    let result = thread::scope(|scope| {
+        // Requests that the server has to deal with before it gets to the lock.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = mount.at("nothing").metadata();
+                }
+            });
+        }
+        let rounds = || -> Result<()> {
+            for round in 0..400_u32 {
+                let (sender, receiver) = channel();
+                let waiter = scope.spawn({
+                    let file = &file;
+                    move || {
+                        let _ = sender.send(ThreadId::current());
+                        rustix::fs::flock(file, FlockOperation::LockExclusive)
+                    }
+                });
+                let id = receiver.recv()?;
+                let moment = Instant::now() + Duration::from_micros(u64::from(round % 100) * 2);
+                while Instant::now() < moment {
+                    std::hint::spin_loop();
+                }
+                // One that comes before the system call means nothing: again, until one is heard.
+                let heard = crate::support::wait::until(crate::support::wait::LONG, || {
+                    waiter.is_finished() || {
+                        id.interrupt();
+                        waiter.is_finished()
+                    }
+                });
+                if !heard {
+                    // Lets the waiter go, or the scope would never end.
+                    rustix::fs::flock(&holder, FlockOperation::NonBlockingUnlock)?;
+                }
+                let ended = waiter.join().expect("no panic");
+                ensure!(heard, "round {round}: a signal does not end the wait");
+                ensure!(ended == Err(Errno::INTR), "round {round}: {ended:?}");
+            }
+            Ok(())
+        };
+        let result = rounds();
+        over.store(true, Ordering::Relaxed);
+        result
+    });
+    result?;
+    drop((holder, file));
     mount.close()
 }
 

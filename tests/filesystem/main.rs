@@ -12,6 +12,7 @@ mod permission;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
+mod through;
 mod tools;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("filesystem");
     create::add(&mut suite);
     data::add(&mut suite);
+    through::add(&mut suite);
     metadata::add(&mut suite);
     permission::add(&mut suite);
     directory::add(&mut suite);

@@ -10,8 +10,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, XattrFlags};
 
 use crate::support::backing::Kind;
+use crate::support::counts::Counts;
 use crate::support::mount::Mount;
-use crate::support::runner::Suite;
+use crate::support::runner::{Skip, Suite};
+use crate::support::server::{Peer, peer};
 use crate::support::user::{ALICE, BOB, CAROL, ROOT, User};
 
 pub fn add(suite: &mut Suite) {
@@ -30,6 +32,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("access_by_acl", access_by_acl);
     suite.test("sticky_directory", sticky);
     suite.test("read_only_mount", read_only);
+    suite.test("paths_of_ordinary_users_cost_nothing", ordinary_user);
 }
 
 /// The same work on the mount and on a plain directory must give the same.
@@ -516,4 +519,41 @@ fn read_only() -> Result<()> {
         "statvfs does not say so: {flags:?}"
     );
     mount.close()
+}
+
+/// The ACL of the root is looked at for each path that is walked: it must be cached as any other.
+fn ordinary_user() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("is about this server").into());
+    }
+    let mut mount = Mount::new(Kind::Ext4, &["cache=600"])?;
+    if !base_is_possible() {
+        mount.close()?;
+        return Err(Skip::new("a detached mount cannot be cloned (Linux 6.15)").into());
+    }
+    fs::create_dir(mount.host("directory"))?;
+    fs::write(mount.host("directory/file"), "text")?;
+    let path = mount.at("directory/file");
+    let walk = || {
+        ALICE.run(|| -> std::io::Result<()> {
+            (0..200).try_for_each(|_| fs::metadata(&path).map(drop))
+        })
+    };
+    walk()?;
+    let before = Counts::of(&mut mount)?;
+    walk()?;
+    let after = Counts::of(&mut mount)?;
+    let asked = after.all() - before.all();
+    ensure!(
+        asked < 20,
+        "{asked} requests for 200 looks: {:?}",
+        after.requests
+    );
+    mount.close()
+}
+
+fn base_is_possible() -> bool {
+    let options = cntr::engine::mount::MountOptions::default();
+    cntr::engine::mount::DetachedMount::new(&options)
+        .is_ok_and(|mount| mount.root == cntr::engine::Root::Based)
 }

@@ -84,9 +84,10 @@ impl Side {
     pub fn apply(&mut self, step: &Step) -> Effect {
         self.enter();
         let before = self.look(&step.op);
+        let without = self.without_set_id(&step.op);
         let result = {
             let _assumed = USERS[step.user].assume();
-            self.perform(&step.op)
+            self.perform(without.as_ref().unwrap_or(&step.op))
         };
         let after = self.look(&step.op);
         // These make a slot another file, which may have the same inode number.
@@ -118,6 +119,26 @@ impl Side {
             seen,
             touched,
         }
+    }
+
+    /// The chmod(2) `op` without set-id bits if the file is open: what root writes to it would keep them on the
+    /// host, and loses them where the kernel writes by itself.
+    fn without_set_id(&self, op: &Op) -> Option<Op> {
+        let Op::Chmod { target, mode } = op else {
+            return None;
+        };
+        let file = match target {
+            Target::Slot(slot) => fs::fstat(self.slot(*slot).ok()?).ok()?,
+            Target::Path(path) => fs::statat(CWD, &path.0, AtFlags::empty()).ok()?,
+        };
+        let open = self.slots.iter().flatten().any(|slot| {
+            fs::fstat(slot)
+                .is_ok_and(|slot| (slot.st_dev, slot.st_ino) == (file.st_dev, file.st_ino))
+        });
+        open.then(|| Op::Chmod {
+            target: target.clone(),
+            mode: mode & !(libc::S_ISUID | libc::S_ISGID),
+        })
     }
 
     fn look(&self, op: &Op) -> Vec<(String, Result<Seen, Errno>)> {

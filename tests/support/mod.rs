@@ -12,6 +12,7 @@
 
 pub mod backing;
 pub mod connection;
+pub mod counts;
 pub mod load;
 pub mod mapping;
 pub mod mount;

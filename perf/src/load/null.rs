@@ -113,12 +113,14 @@ impl NullServer {
         };
         let detached = DetachedMount::new(&options)?;
         let config = Config {
+            root: detached.root,
             workers,
             ..Config::default()
         };
         let session = Session::start(Arc::new(NullFs), detached.device, &config)?;
         session.settle(detached.mount.as_fd())?;
-        DetachedMount::attach_at(detached.mount.as_fd(), mount_point)?;
+        let mount = DetachedMount::tree(detached.mount, detached.root)?;
+        DetachedMount::attach_at(mount.as_fd(), mount_point)?;
         Ok(NullServer {
             session: Some(session),
             mount_point: mount_point.to_owned(),

@@ -2,6 +2,8 @@
 
 mod broken;
 mod claims;
+#[path = "../../../tests/support/parameter.rs"]
+mod parameter;
 mod session;
 mod stage;
 mod working;
@@ -56,6 +58,7 @@ fn prepare() -> Result<(), String> {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let unable = prepare().err();
+    let _uring = parameter::Uring::enable();
     let mut trials = Vec::new();
     for target in catalogue().targets() {
         let name = target.name().to_owned();

@@ -42,6 +42,7 @@ fn held(report: &Report) -> Vec<(&'static str, String)> {
         ("inodes", state.inodes.to_string()),
         ("descriptors", state.descriptors.to_string()),
         ("open files", state.handles.to_string()),
+        ("backing files", state.backing_files.to_string()),
         ("RSS", size(report.resident_kib * 1024)),
     ]
 }

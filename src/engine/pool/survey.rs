@@ -128,7 +128,7 @@ mod tests {
         };
         forget(&classic);
         for (place, nanoseconds) in [(&one, 1000), (&other, 3000)] {
-            place.begin(1, 1);
+            place.begin(1, 0, 1);
             let mut recorder = place.recorder.lock();
             recorder.record(Opcode::Read, nanoseconds, None, 10);
             recorder.record(Opcode::Lookup, nanoseconds, None, 0);
