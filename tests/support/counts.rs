@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use cntr::control::{self, Report};
+use cntr::control::{self, Report, Request};
 
 use super::mount::Mount;
 use super::wait;
@@ -21,12 +21,14 @@ impl Counts {
     pub fn of(mount: &mut Mount) -> Result<Counts> {
         let server = mount.server().context("there is no server")?.pid();
         // Right after the mount it may not answer yet.
-        let found = wait::some(wait::LONG, || control::find(&server.to_string()).ok());
+        let found = wait::some(wait::LONG, || {
+            control::find(&server.to_string(), Request::default()).ok()
+        });
         let report = found.context("the server does not answer")?;
         let requests = report
             .operations
             .iter()
-            .map(|row| (row.operation.clone(), row.requests))
+            .map(|row| (row.operation.clone(), row.measured.requests))
             .collect();
         Ok(Counts { report, requests })
     }
