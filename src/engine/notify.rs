@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuse_proto::flags::{ExpireFlags, InitFlags};
 use fuse_proto::{EncodeError, notify};
@@ -42,6 +43,7 @@ pub struct Notifier {
     device: Device,
     queue: Mutex<Queue>,
     filled: Condvar,
+    sent: AtomicU64,
 }
 
 impl Notifier {
@@ -58,6 +60,7 @@ impl Notifier {
             device,
             queue: Mutex::default(),
             filled: Condvar::new(),
+            sent: AtomicU64::new(0),
         }
     }
 
@@ -90,6 +93,12 @@ impl Notifier {
             // ENOENT: the kernel does not know the inode any more.
             let _ = self.device.notify(&message[..len]);
         }
+    }
+
+    /// Notifications written so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     fn push(&self, notification: Notification) {
@@ -148,6 +157,7 @@ impl Notifier {
     }
 
     fn send(&self, message: &[u8], encoded: Result<usize, EncodeError>) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
         match encoded {
             // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
             Ok(len) => drop(self.device.notify(&message[..len])),

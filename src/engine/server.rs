@@ -20,7 +20,7 @@ pub(super) struct Shared<F> {
     pub(super) fs: Arc<F>,
     pub(super) device: Device,
     pub(super) negotiated: Negotiated,
-    pub(super) notifier: Notifier,
+    pub(super) notifier: Arc<Notifier>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
     pub(super) rings: Option<Rings>,
 }

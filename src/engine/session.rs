@@ -181,9 +181,9 @@ impl Session {
             prepared = prepare(&device, negotiated, config.transport)?;
             Ok(())
         })?;
-        fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
-        let notifier = Notifier::new(&negotiated, notices);
+        let notifier = Arc::new(Notifier::new(&negotiated, notices));
+        fs.init(&negotiated, &notifier);
         let (rings, opening) = prepared.unzip();
         let shared = Arc::new(Shared {
             fs,

@@ -29,8 +29,8 @@ use crate::engine::{
     Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
     WriteRequest,
 };
-use crate::sys::file;
 use crate::sys::stat::{self, Stat};
+use crate::sys::{clock, file};
 
 /// A file changed less than this ago may change again without its times showing it.
 const GRANULARITY: Duration = Duration::from_millis(20);
@@ -99,8 +99,9 @@ impl PassthroughFs {
         let truncate = requested & OFlag::O_TRUNC;
         let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
-        if kill_suidgid && !truncate.is_empty() {
-            self.kill_bits(cx, &file)?;
+        if kill_suidgid && !truncate.is_empty() && self.kill_bits(cx, &file)? {
+            // The kernel goes on with the mode it knows, and might execute the file with its owner's rights.
+            cx.notifier.invalidate_inode(inode.node, -1, 0);
         }
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
@@ -133,12 +134,15 @@ impl PassthroughFs {
             flags: (requested & OPEN_FLAGS).bits(),
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
         };
-        let fh = self.handles.insert(Handle {
+        let handle = Handle {
             inode: Some(Arc::clone(inode)),
             object,
-        });
+        };
+        if handle.writable().is_some() {
+            inode.writers.fetch_add(1, Ordering::SeqCst);
+        }
         Opened {
-            fh,
+            fh: self.handles.insert(handle),
             flags,
             backing_id: 0,
         }
@@ -197,7 +201,9 @@ impl PassthroughFs {
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
         if write.kill_suidgid {
             // Before the contents change: they must not run with the owner's rights.
-            self.kill_bits(cx, &**file)?;
+            if self.kill_bits(cx, &**file)? {
+                cx.notifier.expire_attributes_of_used(node);
+            }
         }
         if write.from_cache {
             // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
@@ -269,6 +275,15 @@ impl PassthroughFs {
         if let (Some(_), Ok(file)) = (flock_owner, handle.file()) {
             // A transport may still hold the file for a read in flight.
             let _ = file::flock(file.as_fd(), libc::LOCK_UN);
+        }
+        let written = handle.inode.clone().filter(|_| handle.writable().is_some());
+        drop(handle);
+        if let Some(inode) = written
+            && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
+            && inode.mount.is_covered(clock::now())
+        {
+            // What closing it did on the host, and what was written without asking the server.
+            self.watch.invalidate(node);
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `creds` | acting as the caller, per thread |
 //! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
 //! | `synthetic` | entries to mount on that the host does not have |
+//! | `watch` | what the host changes is told to the kernel |
 //! | `policy` | what the user decides |
 //!
 //! # Bounds
@@ -49,6 +50,7 @@ mod synthetic;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod xattr;
 
 use std::ffi::{CStr, OsStr};
@@ -71,6 +73,7 @@ use crate::engine::{
     LockRequest, Negotiated, NodeId, Notifier, Opened, Payload, ReadRequest, Result, SetAttr,
     Statx, WriteRequest,
 };
+use crate::sys::fanotify::Queue;
 use crate::sys::stat;
 use descriptors::Descriptors;
 use export::Remembered;
@@ -81,6 +84,7 @@ use mounts::Mounts;
 use numbers::Numbers;
 use synthetic::Overlay;
 use table::Table;
+use watch::{Known, Watch};
 
 /// Inodes looked at, whether the host has deleted them, each time the engine lets the file system tend to itself.
 const DELETED_EFFORT: usize = 1024;
@@ -88,13 +92,14 @@ const DELETED_EFFORT: usize = 1024;
 /// A host directory tree, as a file system.
 pub struct PassthroughFs {
     root: Arc<Inode>,
-    table: Table,
+    table: Arc<Table>,
+    watch: Arc<Watch>,
     mounts: Mounts,
     descriptors: Descriptors,
     handles: Handles,
     locks: Locks,
     numbers: Numbers,
-    overlay: Overlay,
+    overlay: Arc<Overlay>,
     remembered: Remembered,
     id_map: IdMap,
     access: Access,
@@ -115,6 +120,21 @@ pub struct Statistics {
     pub descriptors: u64,
     /// Open files and directories.
     pub handles: u64,
+    /// Mounts of local file systems that inodes are known on and the host tells changes of.
+    #[serde(default)]
+    pub covered_mounts: u64,
+    /// Those it does not.
+    #[serde(default)]
+    pub uncovered_mounts: u64,
+    /// What the host has told.
+    #[serde(default)]
+    pub events: u64,
+    /// What the kernel was told, for this and other reasons.
+    #[serde(default)]
+    pub notifications: u64,
+    /// How often the host could not tell all.
+    #[serde(default)]
+    pub overflows: u64,
 }
 
 impl PassthroughFs {
@@ -140,7 +160,11 @@ impl PassthroughFs {
         }
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
-        let mounts = Mounts::default();
+        let watch = match cache {
+            CachePolicy::Coherent => Watch::new(Queue::Unlimited),
+            CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
+        };
+        let mounts = Mounts::new(Arc::clone(&watch));
         let mount = |fd: &std::os::fd::OwnedFd, stat: &stat::Stat| {
             mounts.of(fd, stat, |fd, flags| {
                 let flags = nix::fcntl::OFlag::from_bits_truncate(flags);
@@ -178,13 +202,14 @@ impl PassthroughFs {
         ));
         Ok(PassthroughFs {
             root,
-            table,
+            table: Arc::new(table),
+            watch,
             mounts,
             descriptors,
             handles: Handles::new(),
             locks: Locks::default(),
             numbers: Numbers::new(stat.dev()),
-            overlay,
+            overlay: Arc::new(overlay),
             remembered: Remembered::new(match export {
                 Export::No => 0,
                 Export::Remember(inodes) => inodes,
@@ -205,11 +230,24 @@ impl PassthroughFs {
     /// What is held at the moment.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
+        let (covered_mounts, uncovered_mounts) = self.mounts.coverage();
         Statistics {
+            covered_mounts,
+            uncovered_mounts,
+            events: self.watch.events(),
+            notifications: self.watch.notifications(),
+            overflows: self.watch.overflows(),
             inodes: self.table.len() as u64,
             descriptors: self.descriptors.held() as u64,
             handles: self.handles.len() as u64,
         }
+    }
+}
+
+impl Drop for PassthroughFs {
+    fn drop(&mut self) {
+        // If the session did not start.
+        self.watch.stop();
     }
 }
 
@@ -220,7 +258,10 @@ impl FileSystem for PassthroughFs {
         } else {
             InitFlags::NO_EXPORT_SUPPORT
         };
-        // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short.
+        let symlinks = match self.cache {
+            CachePolicy::Coherent => InitFlags::CACHE_SYMLINKS,
+            CachePolicy::Ttl(_) | CachePolicy::Strict => InitFlags::empty(),
+        };
         InitFlags::ASYNC_READ
             | InitFlags::POSIX_LOCKS
             | InitFlags::FLOCK_LOCKS
@@ -240,16 +281,28 @@ impl FileSystem for PassthroughFs {
             | InitFlags::INIT_EXT
             | InitFlags::CREATE_SUPP_GROUP
             | InitFlags::DIRECT_IO_ALLOW_MMAP
+            | symlinks
             | export
     }
 
     fn enter_thread(&self) -> Result<()> {
+        self.watch.enter_thread();
         creds::enter_thread()
     }
 
-    fn init(&self, negotiated: &Negotiated) {
+    fn init(&self, negotiated: &Negotiated, notifier: &Arc<Notifier>) {
         let maps_direct = negotiated.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP);
         self.maps_direct.store(maps_direct, Ordering::Relaxed);
+        let known = Known {
+            table: Arc::clone(&self.table),
+            root: Arc::clone(&self.root),
+            overlay: Arc::clone(&self.overlay),
+        };
+        self.watch.start(known, notifier);
+    }
+
+    fn destroy(&self) {
+        self.watch.stop();
     }
 
     fn tend(&self, notifier: &Notifier) {
@@ -294,8 +347,8 @@ impl FileSystem for PassthroughFs {
         self.do_setattr(cx, node, fh, set)
     }
 
-    fn readlink(&self, _cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
-        self.do_readlink(node, out)
+    fn readlink(&self, cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        self.do_readlink(cx, node, out)
     }
 
     fn symlink(

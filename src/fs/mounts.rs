@@ -11,6 +11,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use nix::sys::statfs::fstatfs;
 use parking_lot::RwLock;
 
+use super::watch::Watch;
+use crate::sys::clock;
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
 
@@ -44,13 +46,44 @@ impl Nature {
     }
 }
 
+/// Whether all changes of a file system go through this machine's kernel and are reported by it, by the `f_type` of
+/// statfs(2). Those that nobody has looked into are not among them; nor are overlays, whose layers may change.
+fn reports_changes(magic: i64) -> bool {
+    // ext2 to ext4, tmpfs, xfs, btrfs, bcachefs, f2fs, vfat, exfat, ntfs3, zfs, jfs, nilfs2, udf, erofs, squashfs, iso9660
+    matches!(
+        magic,
+        0xef53
+            | 0x0102_1994
+            | 0x5846_5342
+            | 0x9123_683e
+            | 0xca45_1a4e
+            | 0xf2f5_2010
+            | 0x4d44
+            | 0x2011_bab0
+            | 0x7366_746e
+            | 0x2fc1_2fc1
+            | 0x3153_464a
+            | 0x3434
+            | 0x1501_3346
+            | 0xe0f5_e1e2
+            | 0x7371_7368
+            | 0x9660
+    )
+}
+
 /// One mount of the host.
 #[derive(Debug)]
 pub struct Mount {
+    /// What [`Key`](super::inode::Key)s of its inodes have.
+    pub id: u64,
     /// How its contents behave.
     pub nature: Nature,
+    reports_changes: bool,
     /// What file handles are opened with; none if they cannot be opened.
     anchor: OnceLock<Option<OwnedFd>>,
+    watch: Arc<Watch>,
+    /// Since when the watch is told of its changes, none if it is not.
+    covered: OnceLock<Option<u64>>,
 }
 
 impl Mount {
@@ -70,10 +103,16 @@ impl Mount {
         matches!(self.anchor.get(), Some(Some(_)))
     }
 
+    /// Whether what was found out about it at the time `asked` holds until the watch says otherwise.
+    pub fn is_covered(&self, asked: u64) -> bool {
+        let since = self.covered.get().copied().flatten();
+        since.is_some_and(|since| since < asked) && self.watch.vouches(asked)
+    }
+
     /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened
     /// without side effects; the next one does it then.
     fn probe(
-        &self,
+        self: &Arc<Self>,
         fd: &OwnedFd,
         stat: &Stat,
         reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
@@ -97,15 +136,52 @@ impl Mount {
         } else {
             None
         };
-        let _ = self.anchor.set(anchor);
+        if self.anchor.set(anchor).is_ok() {
+            let anchor = self.anchor.get().and_then(Option::as_ref);
+            let anchor = anchor.filter(|_| self.reports_changes);
+            let since = anchor.and_then(|anchor| self.watch.cover(self, anchor, stat.dev()));
+            let _ = self.covered.set(since);
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let (Some(Some(_)), Some(Some(anchor))) = (self.covered.get(), self.anchor.get()) {
+            self.watch.uncover(self, anchor);
+        }
     }
 }
 
 /// The mounts that inodes are on, by mount id.
-#[derive(Default)]
-pub struct Mounts(RwLock<HashMap<u64, Weak<Mount>>>);
+pub struct Mounts {
+    known: RwLock<HashMap<u64, Weak<Mount>>>,
+    watch: Arc<Watch>,
+}
 
 impl Mounts {
+    /// Knows none. `watch` is told of those that come up.
+    pub fn new(watch: Arc<Watch>) -> Mounts {
+        Mounts {
+            known: RwLock::default(),
+            watch,
+        }
+    }
+
+    /// How many local ones the watch covers, and how many it does not.
+    pub fn coverage(&self) -> (u64, u64) {
+        let known: Vec<_> = self
+            .known
+            .read()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let local = known.iter().filter(|mount| mount.nature == Nature::Local);
+        let (covered, uncovered): (Vec<_>, Vec<_>) =
+            local.partition(|mount| mount.is_covered(clock::now()));
+        (covered.len() as u64, uncovered.len() as u64)
+    }
+
     /// The mount of the inode behind `fd`. `reopen` opens an `O_PATH` descriptor for real.
     ///
     /// # Errors
@@ -122,18 +198,22 @@ impl Mounts {
         } else {
             stat.mount()
         };
-        let known = self.0.read().get(&id).and_then(Weak::upgrade);
+        let known = self.known.read().get(&id).and_then(Weak::upgrade);
         let mount = match known {
             Some(mount) => mount,
             None => {
-                let nature = Nature::of(fstatfs(fd.as_fd())?.filesystem_type().0 as i64);
-                let mut mounts = self.0.write();
+                let magic = fstatfs(fd.as_fd())?.filesystem_type().0 as i64;
+                let mut mounts = self.known.write();
                 mounts.retain(|_, mount| mount.strong_count() > 0);
                 let known = mounts.get(&id).and_then(Weak::upgrade);
                 known.unwrap_or_else(|| {
                     let mount = Arc::new(Mount {
-                        nature,
+                        id: stat.mount(),
+                        nature: Nature::of(magic),
+                        reports_changes: reports_changes(magic),
                         anchor: OnceLock::new(),
+                        watch: Arc::clone(&self.watch),
+                        covered: OnceLock::new(),
                     });
                     mounts.insert(id, Arc::downgrade(&mount));
                     mount

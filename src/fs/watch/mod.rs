@@ -1,0 +1,315 @@
+//! Coherent caches: what the host changes behind the mount's back is told to the kernel.
+//!
+//! fanotify(7) reports what happens on the file systems that known inodes are on, `/proc/self/mountinfo` what is mounted
+//! and unmounted. A thread turns that into notifications. What was asked about a *covered* mount may be cached until then.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `mod` | which file systems are marked, and whether an answer may be trusted for long |
+//! | `thread` | the thread: when it reads, what it tells the kernel, what happens if it cannot go on |
+//! | `gather` | the events of some milliseconds, each thing once |
+//! | `resolve` | from file handles to what inodes are found by |
+//! | `mountings` | names that lead elsewhere because of a mount |
+//!
+//! # Why an answer is never stale for good
+//!
+//! An answer is old when the kernel takes it: the host may change the file in between. Three cases:
+//!
+//! * The events are taken up before the answer is made. Then [`Watch::vouches`] denies it a long life: it is
+//!   asked since when the answer is true, and a thread that takes up events says so first, looks for the inode after.
+//! * They are taken up after the kernel has the answer: then it drops it.
+//! * In between, the kernel does not let the notification overtake attributes (it counts versions) nor names that
+//!   are looked up for the first time (it holds the directory), but it does so with a name that is looked up again, and
+//!   with an inode that it does not know yet. So what was asked for less than [`TRUST`] ago is told about once more after
+//!   that time, and an answer that took longer than half of it is not trusted.
+
+mod gather;
+mod mountings;
+mod resolve;
+mod thread;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use parking_lot::{Mutex, RwLock};
+
+use super::mounts::Mount;
+use crate::engine::{NodeId, Notifier};
+use crate::sys::clock;
+use crate::sys::fanotify::{Group, Queue, Report, file_system_id};
+pub use thread::Known;
+
+/// How long an answer may be on its way to the kernel, twice.
+const TRUST: Duration = Duration::from_secs(1);
+
+/// How long the end of a session waits for the thread, which may hang with the host's file system.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the watch has done.
+#[derive(Default)]
+struct Counters {
+    events: AtomicU64,
+    overflows: AtomicU64,
+}
+
+/// A file system of the host that is marked.
+struct Superblock {
+    /// What events call it; several may have the same (copies of one image).
+    id: [u8; 8],
+    device: u64,
+    /// The mounts of it that inodes are known on.
+    mounts: Vec<Weak<Mount>>,
+}
+
+/// The two groups: events about inodes are far more frequent and cost less without names.
+struct Groups {
+    inodes: Group,
+    names: Group,
+}
+
+/// Tells the kernel what the host changes.
+pub struct Watch {
+    /// None if the policy does not ask for it, or the kernel refuses.
+    groups: Option<Groups>,
+    superblocks: RwLock<Vec<Superblock>>,
+    /// Threads that serve: what they change is known.
+    serving: RwLock<HashSet<i32>>,
+    /// Since when the thread listens, 0 if it does not.
+    up: AtomicU64,
+    /// When events were taken up last.
+    taken_up: AtomicU64,
+    counters: Counters,
+    wake: Option<EventFd>,
+    /// The mount table of those who made this.
+    table: Mutex<Option<File>>,
+    notifier: OnceLock<Arc<Notifier>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Covers nothing.
+    pub fn none() -> Arc<Watch> {
+        Arc::new(Watch {
+            groups: None,
+            superblocks: RwLock::default(),
+            serving: RwLock::default(),
+            up: AtomicU64::new(0),
+            taken_up: AtomicU64::new(0),
+            counters: Counters::default(),
+            wake: None,
+            table: Mutex::default(),
+            notifier: OnceLock::new(),
+            thread: Mutex::default(),
+        })
+    }
+
+    /// Covers what the kernel lets it cover, once [`start`](Self::start)ed. Where that is nothing, a message says why.
+    pub fn new(queue: Queue) -> Arc<Watch> {
+        let nothing = Watch::none();
+        let made = || -> io::Result<Watch> {
+            let groups = Groups {
+                inodes: Group::new(Report::Inodes, queue)?,
+                names: Group::new(Report::Names, queue)?,
+            };
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            Ok(Watch {
+                groups: Some(groups),
+                wake: Some(EventFd::from_flags(flags)?),
+                // That of the calling thread, which has opened the tree.
+                table: Mutex::new(Some(File::open("/proc/thread-self/mountinfo")?)),
+                ..Arc::into_inner(nothing).unwrap_or_else(|| unreachable!("nobody else has it"))
+            })
+        };
+        match made() {
+            Ok(watch) => Arc::new(watch),
+            Err(error) => {
+                tracing::info!(%error, "changes on the host cannot be watched: caching for a second");
+                Watch::none()
+            }
+        }
+    }
+
+    /// Starts the thread. What was asked before is not covered.
+    pub fn start(self: &Arc<Self>, known: Known, notifier: &Arc<Notifier>) {
+        let _ = self.notifier.set(Arc::clone(notifier));
+        let Some(groups) = &self.groups else { return };
+        let (Some(_), Some(table)) = (&self.wake, self.table.lock().take()) else {
+            return;
+        };
+        debug_assert!(self.thread.lock().is_none());
+        let _ = groups;
+        let watch = Arc::clone(self);
+        let body = move || {
+            let _ = crate::sys::thread::accept_only_interrupt();
+            thread::run(&watch, known, table);
+        };
+        let started = std::thread::Builder::new()
+            .name("cntr-watch".to_owned())
+            .stack_size(256 << 10)
+            .spawn(body);
+        match started {
+            Ok(thread) => *self.thread.lock() = Some(thread),
+            Err(error) => tracing::warn!(%error, "changes on the host are not watched"),
+        }
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.up.store(0, Ordering::SeqCst);
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
+        if let Some(wake) = &self.wake {
+            let _ = wake.write(1);
+        }
+        let end = clock::now() + PATIENCE.as_nanos() as u64;
+        while !thread.is_finished() && clock::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether what was asked at the time `asked` is not stale already, and what makes it so will be told.
+    pub fn vouches(&self, asked: u64) -> bool {
+        let up = self.up.load(Ordering::SeqCst);
+        up != 0
+            && up < asked
+            && self.taken_up.load(Ordering::SeqCst) < asked
+            && clock::now().saturating_sub(asked) < TRUST.as_nanos() as u64 / 2
+    }
+
+    /// Marks the file system that `mount` shows; `anchor` is any object of it, on `device`. Gives the time since when
+    /// its changes are told.
+    pub fn cover(&self, mount: &Arc<Mount>, anchor: &OwnedFd, device: u64) -> Option<u64> {
+        let groups = self.groups.as_ref()?;
+        let id = file_system_id(anchor).ok()?;
+        let mut superblocks = self.superblocks.write();
+        let same = |known: &&mut Superblock| known.id == id && known.device == device;
+        if let Some(known) = superblocks.iter_mut().find(same) {
+            known.mounts.push(Arc::downgrade(mount));
+            return Some(clock::now());
+        }
+        let marked = groups.names.mark(anchor).and_then(|()| {
+            groups
+                .inodes
+                .mark(anchor)
+                .inspect_err(|_| drop(groups.names.unmark(anchor)))
+        });
+        if let Err(error) = marked {
+            tracing::info!(%error, mount = mount.id, "changes of a file system are not watched: caching for a second");
+            return None;
+        }
+        superblocks.push(Superblock {
+            id,
+            device,
+            mounts: vec![Arc::downgrade(mount)],
+        });
+        Some(clock::now())
+    }
+
+    /// `mount` goes away: takes its file system's mark back if no other mount shows that.
+    pub fn uncover(&self, mount: &Mount, anchor: &OwnedFd) {
+        let Some(groups) = &self.groups else { return };
+        let mut superblocks = self.superblocks.write();
+        superblocks.retain_mut(|superblock| {
+            let mounts = &mut superblock.mounts;
+            let before = mounts.len();
+            mounts.retain(|known| !std::ptr::eq(known.as_ptr(), mount));
+            if mounts.len() < before && mounts.is_empty() {
+                let _ = groups.names.unmark(anchor);
+                let _ = groups.inodes.unmark(anchor);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// The mounts of the file systems that events call `id`, with their devices.
+    fn mounts(&self, id: [u8; 8]) -> Vec<(u64, Vec<Arc<Mount>>)> {
+        let superblocks = self.superblocks.read();
+        let same = superblocks.iter().filter(|known| known.id == id);
+        same.map(|known| {
+            let mounts = known.mounts.iter().filter_map(Weak::upgrade).collect();
+            (known.device, mounts)
+        })
+        .collect()
+    }
+
+    /// Drops the cached attributes of `node`.
+    pub fn invalidate(&self, node: NodeId) {
+        if let Some(notifier) = self.notifier.get() {
+            notifier.invalidate_inode(node, -1, 0);
+        }
+    }
+
+    /// What the calling thread changes from now on until it ends is known.
+    pub fn enter_thread(self: &Arc<Self>) {
+        thread_local! {
+            static SERVING: RefCell<Vec<Serving>> = const { RefCell::new(Vec::new()) };
+        }
+        if self.groups.is_none() {
+            return;
+        }
+        SERVING.with_borrow_mut(|serving| {
+            let here = |one: &Serving| std::ptr::eq(one.watch.as_ptr(), Arc::as_ptr(self));
+            if serving.iter().any(here) {
+                return;
+            }
+            let thread = crate::sys::thread::id();
+            self.serving.write().insert(thread);
+            serving.push(Serving {
+                watch: Arc::downgrade(self),
+                thread,
+            });
+        });
+    }
+
+    fn is_serving(&self, thread: i32) -> bool {
+        self.serving.read().contains(&thread)
+    }
+
+    /// Events seen.
+    pub fn events(&self) -> u64 {
+        self.counters.events.load(Ordering::Relaxed)
+    }
+
+    /// How often events were lost.
+    pub fn overflows(&self) -> u64 {
+        self.counters.overflows.load(Ordering::Relaxed)
+    }
+
+    /// Notifications sent, for whatever reason.
+    pub fn notifications(&self) -> u64 {
+        self.notifier.get().map_or(0, |notifier| notifier.sent())
+    }
+}
+
+/// A thread that serves, until it ends.
+struct Serving {
+    watch: Weak<Watch>,
+    thread: i32,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.upgrade() {
+            watch.serving.write().remove(&self.thread);
+        }
+    }
+}
