@@ -244,6 +244,13 @@ mod tests {
             table.cache,
             Some(CachePolicy::Ttl(Duration::from_millis(500)))
         );
+        for (option, policy) in [
+            ("cache=strict", CachePolicy::Strict),
+            ("cache=coherent", CachePolicy::Coherent),
+            ("cache=ttl=2", CachePolicy::Ttl(Duration::from_secs(2))),
+        ] {
+            assert_eq!(parse(option).unwrap().cache, Some(policy));
+        }
         assert_eq!(table.uids.len(), 1);
         let options = table.mount_options(Path::new("/srv"));
         assert_eq!(

@@ -75,7 +75,7 @@ impl Drop for Rejoin<'_> {
 #[cfg(test)]
 pub(crate) struct Detached {
     negotiated: Negotiated,
-    notifier: Notifier,
+    notifier: std::sync::Arc<Notifier>,
 }
 
 #[cfg(test)]
@@ -94,11 +94,22 @@ impl Detached {
             .write(true)
             .open("/dev/null")
             .expect("/dev/null");
-        let notifier = Notifier::new(&negotiated, super::dev::Device::new(nowhere.into()));
+        let device = super::dev::Device::new(nowhere.into());
+        let notifier = std::sync::Arc::new(Notifier::new(&negotiated, device));
         Detached {
             negotiated,
             notifier,
         }
+    }
+
+    /// What would be told to the kernel.
+    pub(crate) fn notifier(&self) -> &std::sync::Arc<Notifier> {
+        &self.notifier
+    }
+
+    /// The outcome of a hand-shake.
+    pub(crate) fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
     }
 
     /// A request of the user `uid` and the group `gid`.

@@ -18,6 +18,7 @@ use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::CachePolicy;
 use super::synthetic::Overlay;
+use super::watch::Trust;
 use super::{Access, PassthroughFs};
 use crate::engine::{
     Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx,
@@ -52,8 +53,11 @@ impl PassthroughFs {
         match (self.cache, inode.mount.nature) {
             (CachePolicy::Strict, _) | (_, Nature::Pseudo | Nature::Remote) => Duration::ZERO,
             (CachePolicy::Ttl(ttl), Nature::Local) => ttl,
-            (CachePolicy::Coherent, Nature::Local) if inode.mount.is_covered(asked) => COVERED,
-            (CachePolicy::Coherent, Nature::Local) => UNCOVERED,
+            (CachePolicy::Coherent, Nature::Local) => match inode.mount.trust(asked) {
+                Trust::Watched => COVERED,
+                Trust::Overtaken => Duration::ZERO,
+                Trust::Unwatched => UNCOVERED,
+            },
         }
     }
 

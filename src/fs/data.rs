@@ -29,8 +29,8 @@ use crate::engine::{
     Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload, ReadRequest, Result,
     WriteRequest,
 };
+use crate::sys::file;
 use crate::sys::stat::{self, Stat};
-use crate::sys::{clock, file};
 
 /// A file changed less than this ago may change again without its times showing it.
 const GRANULARITY: Duration = Duration::from_millis(20);
@@ -280,7 +280,7 @@ impl PassthroughFs {
         drop(handle);
         if let Some(inode) = written
             && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
-            && inode.mount.is_covered(clock::now())
+            && inode.mount.is_covered()
         {
             // What closing it did on the host, and what was written without asking the server.
             self.watch.invalidate(node);

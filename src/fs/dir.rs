@@ -145,9 +145,10 @@ impl PassthroughFs {
             }
         };
         // What is listed is kept where the host tells of changes.
-        let keeps = handle.inode.as_ref().is_some_and(|inode| {
-            self.cache == CachePolicy::Coherent && inode.mount.is_covered(clock::now())
-        });
+        let keeps = handle
+            .inode
+            .as_ref()
+            .is_some_and(|inode| self.cache == CachePolicy::Coherent && inode.mount.is_covered());
         let flags = if keeps {
             OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE
         } else {

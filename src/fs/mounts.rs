@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use nix::sys::statfs::fstatfs;
 use parking_lot::RwLock;
 
-use super::watch::Watch;
+use super::watch::{Trust, Watch};
 use crate::sys::clock;
 use crate::sys::handle::Handle;
 use crate::sys::stat::Stat;
@@ -103,10 +103,17 @@ impl Mount {
         matches!(self.anchor.get(), Some(Some(_)))
     }
 
-    /// Whether what was found out about it at the time `asked` holds until the watch says otherwise.
-    pub fn is_covered(&self, asked: u64) -> bool {
-        let since = self.covered.get().copied().flatten();
-        since.is_some_and(|since| since < asked) && self.watch.vouches(asked)
+    /// What an answer about it is worth that was asked for at the time `asked`.
+    pub fn trust(&self, asked: u64) -> Trust {
+        match self.covered.get() {
+            Some(Some(since)) if *since < asked => self.watch.trust(asked),
+            _ => Trust::Unwatched,
+        }
+    }
+
+    /// Whether its changes are told.
+    pub fn is_covered(&self) -> bool {
+        self.trust(clock::now()) != Trust::Unwatched
     }
 
     /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened
@@ -177,8 +184,7 @@ impl Mounts {
             .filter_map(Weak::upgrade)
             .collect();
         let local = known.iter().filter(|mount| mount.nature == Nature::Local);
-        let (covered, uncovered): (Vec<_>, Vec<_>) =
-            local.partition(|mount| mount.is_covered(clock::now()));
+        let (covered, uncovered): (Vec<_>, Vec<_>) = local.partition(|mount| mount.is_covered());
         (covered.len() as u64, uncovered.len() as u64)
     }
 

@@ -15,7 +15,7 @@
 //!
 //! An answer is old when the kernel takes it: the host may change the file in between. Three cases:
 //!
-//! * The events are taken up before the answer is made. Then [`Watch::vouches`] denies it a long life: it is
+//! * The events are taken up before the answer is made. Then [`Watch::trust`] denies it any life: it is
 //!   asked since when the answer is true, and a thread that takes up events says so first, looks for the inode after.
 //! * They are taken up after the kernel has the answer: then it drops it.
 //! * In between, the kernel does not let the notification overtake attributes (it counts versions) nor names that
@@ -52,6 +52,17 @@ const TRUST: Duration = Duration::from_secs(1);
 
 /// How long the end of a session waits for the thread, which may hang with the host's file system.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What an answer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody tells if it becomes stale.
+    Unwatched,
+    /// It is told if it becomes stale.
+    Watched,
+    /// It may have become stale on its way, and have been told already.
+    Overtaken,
+}
 
 /// What the watch has done.
 #[derive(Default)]
@@ -146,12 +157,9 @@ impl Watch {
     /// Starts the thread. What was asked before is not covered.
     pub fn start(self: &Arc<Self>, known: Known, notifier: &Arc<Notifier>) {
         let _ = self.notifier.set(Arc::clone(notifier));
-        let Some(groups) = &self.groups else { return };
-        let (Some(_), Some(table)) = (&self.wake, self.table.lock().take()) else {
+        let Some(table) = self.table.lock().take() else {
             return;
         };
-        debug_assert!(self.thread.lock().is_none());
-        let _ = groups;
         let watch = Arc::clone(self);
         let body = move || {
             let _ = crate::sys::thread::accept_only_interrupt();
@@ -185,13 +193,18 @@ impl Watch {
         }
     }
 
-    /// Whether what was asked at the time `asked` is not stale already, and what makes it so will be told.
-    pub fn vouches(&self, asked: u64) -> bool {
+    /// What an answer is worth that was asked for at the time `asked`.
+    pub fn trust(&self, asked: u64) -> Trust {
         let up = self.up.load(Ordering::SeqCst);
-        up != 0
-            && up < asked
-            && self.taken_up.load(Ordering::SeqCst) < asked
+        if up == 0 || up >= asked {
+            Trust::Unwatched
+        } else if self.taken_up.load(Ordering::SeqCst) < asked
             && clock::now().saturating_sub(asked) < TRUST.as_nanos() as u64 / 2
+        {
+            Trust::Watched
+        } else {
+            Trust::Overtaken
+        }
     }
 
     /// Marks the file system that `mount` shows; `anchor` is any object of it, on `device`. Gives the time since when
