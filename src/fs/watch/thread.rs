@@ -243,8 +243,10 @@ impl Worker<'_> {
                 ino,
             });
             let found: Vec<_> = keys.filter_map(|key| self.known.find(&key)).collect();
-            if change.own && found.len() == 1 {
-                // The kernel has made this change itself, and knows what it does to what it caches.
+            // The kernel has made this change itself, and knows what it does to what it caches; but for the number of
+            // `..` in the listing of a directory that has moved.
+            let moved = change.happened.contains(Happened::MOVE_SELF);
+            if change.own && found.len() == 1 && !(moved && found[0].is_dir()) {
                 continue;
             }
             for inode in found {
@@ -263,7 +265,7 @@ impl Worker<'_> {
             .collect();
         let contents = match inode.kind {
             libc::S_IFDIR => {
-                happened.intersects(Happened::TO_NAMES - Happened::ONDIR | Happened::MOVE_SELF)
+                happened.intersects((Happened::TO_NAMES - Happened::ONDIR) | Happened::MOVE_SELF)
             }
             libc::S_IFREG => happened.contains(Happened::MODIFY),
             _ => false,
