@@ -25,7 +25,8 @@
 //!
 //! # Locks
 //!
-//! A shard of the table, then the ways of an inode; the notifier is told with no lock held. No lock is held across a call that may
+//! A shard of the table, then the ways of an inode. The superblocks of the watch are apart from both: nothing that may hold the last
+//! of a mount is dropped with them locked. The notifier is told with no lock held. No lock is held across a call that may
 //! block for long, except the ways of the one inode that is being opened again.
 
 mod acl;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use nix::sys::statfs::fstatfs;
@@ -82,8 +83,8 @@ pub struct Mount {
     /// What file handles are opened with; none if they cannot be opened.
     anchor: OnceLock<Option<OwnedFd>>,
     watch: Arc<Watch>,
-    /// Since when the watch is told of its changes, none if it is not.
-    covered: OnceLock<Option<u64>>,
+    /// Since when the watch is told of its changes, 0 if it is not.
+    covered: AtomicU64,
 }
 
 impl Mount {
@@ -105,10 +106,20 @@ impl Mount {
 
     /// What an answer about it is worth that was asked for at the time `asked`.
     pub fn trust(&self, asked: u64) -> Trust {
-        match self.covered.get() {
-            Some(Some(since)) if *since < asked => self.watch.trust(asked),
+        match self.covered.load(Ordering::SeqCst) {
+            since if since != 0 && since < asked => self.watch.trust(asked),
             _ => Trust::Unwatched,
         }
+    }
+
+    /// The watch is told of its changes from the time `since` on.
+    pub fn cover(&self, since: u64) {
+        self.covered.store(since, Ordering::SeqCst);
+    }
+
+    /// What file handles are opened with.
+    pub fn anchor(&self) -> Option<&OwnedFd> {
+        self.anchor.get().and_then(Option::as_ref)
     }
 
     /// Whether its changes are told.
@@ -144,17 +155,17 @@ impl Mount {
             None
         };
         if self.anchor.set(anchor).is_ok() {
-            let anchor = self.anchor.get().and_then(Option::as_ref);
-            let anchor = anchor.filter(|_| self.reports_changes);
-            let since = anchor.and_then(|anchor| self.watch.cover(self, anchor, stat.dev()));
-            let _ = self.covered.set(since);
+            let anchor = self.anchor().filter(|_| self.reports_changes);
+            if let Some(anchor) = anchor {
+                self.watch.cover(self, anchor, stat.dev());
+            }
         }
     }
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let (Some(Some(_)), Some(Some(anchor))) = (self.covered.get(), self.anchor.get()) {
+        if let Some(anchor) = self.anchor().filter(|_| self.reports_changes) {
             self.watch.uncover(self, anchor);
         }
     }
@@ -219,7 +230,7 @@ impl Mounts {
                         reports_changes: reports_changes(magic),
                         anchor: OnceLock::new(),
                         watch: Arc::clone(&self.watch),
-                        covered: OnceLock::new(),
+                        covered: AtomicU64::new(0),
                     });
                     mounts.insert(id, Arc::downgrade(&mount));
                     mount

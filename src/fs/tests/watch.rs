@@ -176,6 +176,7 @@ fn after_lost_events_everything_is_stale() {
     served.fs.watch = watch;
     fs::write(served.host("file"), "").unwrap();
     let file = served.node("file");
+    assert!(served.fs.watch.listen(), "events are not reported");
     let limit = fs::read_to_string("/proc/sys/fs/fanotify/max_queued_events").unwrap();
     for number in 0..=limit.trim().parse::<u32>().unwrap() {
         fs::File::create(served.host(&format!("flood-{number}"))).unwrap();

@@ -50,6 +50,10 @@ pub use thread::Known;
 /// How long an answer may be on its way to the kernel, twice.
 const TRUST: Duration = Duration::from_secs(1);
 
+/// How long a session lives before the host is watched: taking the marks back takes the kernel 15 ms, which most
+/// commands of a session do not take.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// How long the end of a session waits for the thread, which may hang with the host's file system.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -76,8 +80,37 @@ struct Superblock {
     /// What events call it; several may have the same (copies of one image).
     id: [u8; 8],
     device: u64,
+    /// None if it was not tried yet, else whether that worked.
+    marked: Option<bool>,
     /// The mounts of it that inodes are known on.
     mounts: Vec<Weak<Mount>>,
+}
+
+impl Superblock {
+    /// Marks it, unless that was tried already. What is given back must be dropped without the lock that the end of a
+    /// mount takes.
+    #[must_use]
+    fn mark(&mut self, groups: &Groups) -> Vec<Arc<Mount>> {
+        let mounts: Vec<Arc<Mount>> = self.mounts.iter().filter_map(Weak::upgrade).collect();
+        let anchor = mounts.iter().find_map(|mount| mount.anchor());
+        let Some(anchor) = anchor.filter(|_| self.marked.is_none()) else {
+            return mounts;
+        };
+        let marked = groups.names.mark(anchor).and_then(|()| {
+            groups
+                .inodes
+                .mark(anchor)
+                .inspect_err(|_| drop(groups.names.unmark(anchor)))
+        });
+        self.marked = Some(marked.is_ok());
+        match marked {
+            Ok(()) => mounts.iter().for_each(|mount| mount.cover(clock::now())),
+            Err(error) => {
+                tracing::info!(%error, device = self.device, "changes of a file system are not watched: caching for a second");
+            }
+        }
+        mounts
+    }
 }
 
 /// The two groups: events about inodes are far more frequent and cost less without names.
@@ -88,8 +121,9 @@ struct Groups {
 
 /// Tells the kernel what the host changes.
 pub struct Watch {
-    /// None if the policy does not ask for it, or the kernel refuses.
-    groups: Option<Groups>,
+    queue: Queue,
+    /// Made by the thread when the session has lived for a while; never if the kernel refuses.
+    groups: OnceLock<Groups>,
     superblocks: RwLock<Vec<Superblock>>,
     /// Threads that serve: what they change is known.
     serving: RwLock<HashSet<i32>>,
@@ -98,6 +132,7 @@ pub struct Watch {
     /// When events were taken up last.
     taken_up: AtomicU64,
     counters: Counters,
+    /// None if the policy does not ask for a watch.
     wake: Option<EventFd>,
     /// The mount table of those who made this.
     table: Mutex<Option<File>>,
@@ -115,7 +150,8 @@ impl Watch {
     /// Covers nothing.
     pub fn none() -> Arc<Watch> {
         Arc::new(Watch {
-            groups: None,
+            queue: Queue::default(),
+            groups: OnceLock::new(),
             superblocks: RwLock::default(),
             serving: RwLock::default(),
             up: AtomicU64::new(0),
@@ -128,30 +164,51 @@ impl Watch {
         })
     }
 
-    /// Covers what the kernel lets it cover, once [`start`](Self::start)ed. Where that is nothing, a message says why.
+    /// Covers what the kernel lets it cover, a while after it was [`start`](Self::start)ed.
     pub fn new(queue: Queue) -> Arc<Watch> {
-        let nothing = Watch::none();
-        let made = || -> io::Result<Watch> {
-            let groups = Groups {
-                inodes: Group::new(Report::Inodes, queue)?,
-                names: Group::new(Report::Names, queue)?,
-            };
+        let mut watch = Watch::none();
+        let made = || -> io::Result<(EventFd, File)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            Ok(Watch {
-                groups: Some(groups),
-                wake: Some(EventFd::from_flags(flags)?),
-                // That of the calling thread, which has opened the tree.
-                table: Mutex::new(Some(File::open("/proc/thread-self/mountinfo")?)),
-                ..Arc::into_inner(nothing).unwrap_or_else(|| unreachable!("nobody else has it"))
-            })
+            // That of the calling thread, which has opened the tree.
+            let table = File::open("/proc/thread-self/mountinfo")?;
+            Ok((EventFd::from_flags(flags)?, table))
         };
         match made() {
-            Ok(watch) => Arc::new(watch),
-            Err(error) => {
-                tracing::info!(%error, "changes on the host cannot be watched: caching for a second");
-                Watch::none()
+            Ok((wake, table)) => {
+                if let Some(watch) = Arc::get_mut(&mut watch) {
+                    watch.queue = queue;
+                    watch.wake = Some(wake);
+                    *watch.table.get_mut() = Some(table);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "changes on the host are not watched"),
+        }
+        watch
+    }
+
+    /// Marks the file systems that are known. Where the kernel lets none be marked, false, and a message says why.
+    pub fn listen(&self) -> bool {
+        if self.groups.get().is_none() {
+            let made = Group::new(Report::Inodes, self.queue)
+                .and_then(|inodes| Ok((inodes, Group::new(Report::Names, self.queue)?)));
+            match made {
+                Ok((inodes, names)) => drop(self.groups.set(Groups { inodes, names })),
+                Err(error) => {
+                    tracing::info!(%error, "changes on the host cannot be watched: caching for a second");
+                }
             }
         }
+        let Some(groups) = self.groups.get() else {
+            return false;
+        };
+        let mut superblocks = self.superblocks.write();
+        let held: Vec<_> = superblocks
+            .iter_mut()
+            .map(|known| known.mark(groups))
+            .collect();
+        drop(superblocks);
+        drop(held);
+        true
     }
 
     /// Starts the thread. What was asked before is not covered.
@@ -207,49 +264,51 @@ impl Watch {
         }
     }
 
-    /// Marks the file system that `mount` shows; `anchor` is any object of it, on `device`. Gives the time since when
-    /// its changes are told.
-    pub fn cover(&self, mount: &Arc<Mount>, anchor: &OwnedFd, device: u64) -> Option<u64> {
-        let groups = self.groups.as_ref()?;
-        let id = file_system_id(anchor).ok()?;
+    /// Marks the file system that `mount` shows, now or when the thread listens.
+    pub fn cover(&self, mount: &Arc<Mount>, anchor: &OwnedFd, device: u64) {
+        if self.wake.is_none() {
+            return;
+        }
+        let Ok(id) = file_system_id(anchor) else {
+            return;
+        };
         let mut superblocks = self.superblocks.write();
-        let same = |known: &&mut Superblock| known.id == id && known.device == device;
-        if let Some(known) = superblocks.iter_mut().find(same) {
-            known.mounts.push(Arc::downgrade(mount));
-            return Some(clock::now());
-        }
-        let marked = groups.names.mark(anchor).and_then(|()| {
-            groups
-                .inodes
-                .mark(anchor)
-                .inspect_err(|_| drop(groups.names.unmark(anchor)))
+        let same = |known: &Superblock| known.id == id && known.device == device;
+        let index = superblocks.iter().position(same).unwrap_or_else(|| {
+            superblocks.push(Superblock {
+                id,
+                device,
+                marked: None,
+                mounts: Vec::new(),
+            });
+            superblocks.len() - 1
         });
-        if let Err(error) = marked {
-            tracing::info!(%error, mount = mount.id, "changes of a file system are not watched: caching for a second");
-            return None;
+        let superblock = &mut superblocks[index];
+        superblock.mounts.push(Arc::downgrade(mount));
+        if superblock.marked == Some(true) {
+            mount.cover(clock::now());
+        } else if let Some(groups) = self.groups.get() {
+            let held = superblock.mark(groups);
+            drop(superblocks);
+            drop(held);
         }
-        superblocks.push(Superblock {
-            id,
-            device,
-            mounts: vec![Arc::downgrade(mount)],
-        });
-        Some(clock::now())
     }
 
     /// `mount` goes away: takes its file system's mark back if no other mount shows that.
     pub fn uncover(&self, mount: &Mount, anchor: &OwnedFd) {
-        let Some(groups) = &self.groups else { return };
         let mut superblocks = self.superblocks.write();
         superblocks.retain_mut(|superblock| {
             let mounts = &mut superblock.mounts;
             let before = mounts.len();
             mounts.retain(|known| !std::ptr::eq(known.as_ptr(), mount));
-            if mounts.len() < before && mounts.is_empty() {
+            if mounts.len() == before || !mounts.is_empty() {
+                return true;
+            }
+            if let (Some(true), Some(groups)) = (superblock.marked, self.groups.get()) {
                 let _ = groups.names.unmark(anchor);
                 let _ = groups.inodes.unmark(anchor);
-                return false;
             }
-            true
+            false
         });
     }
 
@@ -276,7 +335,7 @@ impl Watch {
         thread_local! {
             static SERVING: RefCell<Vec<Serving>> = const { RefCell::new(Vec::new()) };
         }
-        if self.groups.is_none() {
+        if self.wake.is_none() {
             return;
         }
         SERVING.with_borrow_mut(|serving| {

@@ -17,11 +17,12 @@ use std::time::Duration;
 use nix::dir::Dir;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use nix::sys::stat::Mode;
 
 use super::gather::{Change, Gathered};
 use super::resolve::Resolver;
-use super::{Groups, TRUST, Watch, mountings};
+use super::{Groups, SETTLED, TRUST, Watch, mountings};
 use crate::engine::{NodeId, Notifier};
 use crate::fs::inode::{Inode, Key};
 use crate::fs::synthetic::Overlay;
@@ -77,6 +78,7 @@ enum Woken {
 
 struct Worker<'a> {
     watch: &'a Watch,
+    wake: &'a EventFd,
     groups: &'a Groups,
     notifier: &'a Notifier,
     known: Known,
@@ -89,11 +91,21 @@ struct Worker<'a> {
 
 /// Body of the thread; `mount_table` is a `mountinfo`.
 pub fn run(watch: &Watch, known: Known, mount_table: File) {
-    let (Some(groups), Some(notifier)) = (&watch.groups, watch.notifier.get()) else {
+    let (Some(wake), Some(notifier)) = (&watch.wake, watch.notifier.get()) else {
+        return;
+    };
+    if !matches!(pause(wake, SETTLED), Ok(Woken::Time)) {
+        return;
+    }
+    if !watch.listen() {
+        return;
+    }
+    let Some(groups) = watch.groups.get() else {
         return;
     };
     let mut worker = Worker {
         watch,
+        wake,
         groups,
         notifier,
         known,
@@ -115,7 +127,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
     );
     // What was answered before may still be on its way.
     worker.everything();
-    if let Ok(Woken::Time) = worker.pause(TRUST) {
+    if let Ok(Woken::Time) = pause(wake, TRUST) {
         worker.everything();
     }
 }
@@ -140,7 +152,7 @@ impl Worker<'_> {
             self.tell();
             self.tell_again();
             let spent = Duration::from_nanos(clock::now().saturating_sub(begin));
-            if let Woken::End = self.pause(GATHER.saturating_sub(spent))? {
+            if let Woken::End = pause(self.wake, GATHER.saturating_sub(spent))? {
                 return Ok(());
             }
         }
@@ -155,11 +167,8 @@ impl Worker<'_> {
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             }
         };
-        let Some(wake) = &self.watch.wake else {
-            return Ok(Woken::End);
-        };
         let mut polled = [
-            PollFd::new(wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.groups.inodes.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.groups.names.as_fd(), PollFlags::POLLIN),
             PollFd::new(mount_table.as_fd(), PollFlags::POLLPRI),
@@ -175,20 +184,6 @@ impl Worker<'_> {
         } else {
             Woken::Happened { mounted }
         })
-    }
-
-    /// Waits for the end, but not for long.
-    fn pause(&self, time: Duration) -> io::Result<Woken> {
-        let Some(wake) = &self.watch.wake else {
-            return Ok(Woken::End);
-        };
-        let mut polled = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-        match poll(&mut polled, timeout) {
-            Err(nix::errno::Errno::EINTR) | Ok(0) => Ok(Woken::Time),
-            Err(errno) => Err(errno.into()),
-            Ok(_) => Ok(Woken::End),
-        }
     }
 
     /// Takes up what has happened.
@@ -336,6 +331,17 @@ impl Worker<'_> {
         }
         self.notifier
             .prune(all.iter().map(|inode| inode.node).collect());
+    }
+}
+
+/// Waits for the end, but not longer than `time`.
+fn pause(wake: &EventFd, time: Duration) -> io::Result<Woken> {
+    let mut polled = [PollFd::new(wake.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    match poll(&mut polled, timeout) {
+        Err(nix::errno::Errno::EINTR) | Ok(0) => Ok(Woken::Time),
+        Err(errno) => Err(errno.into()),
+        Ok(_) => Ok(Woken::End),
     }
 }
 
