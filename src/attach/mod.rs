@@ -57,7 +57,7 @@ use self::status::to_inside;
 use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
 use self::target::Target;
-use self::view::{Access, View};
+use self::view::{Access, CachePolicy, View};
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
@@ -78,6 +78,8 @@ pub struct Wishes {
     pub base: PathBuf,
     /// Whether the host's files may be changed; by default if the target is in cntr's user namespace.
     pub access: Option<Access>,
+    /// How long what is seen of the host's files may be cached.
+    pub cache: CachePolicy,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -92,6 +94,7 @@ impl Default for Wishes {
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
+            cache: CachePolicy::default(),
             deadline: DEADLINE,
             fault: None,
         }
@@ -146,7 +149,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: None,
     };
-    let view = View::new(&target, &namespaces, &plan, wishes.access);
+    let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),

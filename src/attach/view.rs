@@ -28,7 +28,7 @@ use crate::engine::{Config, Root, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
 use crate::sys::mount::MountAttr;
 
-pub use crate::fs::Access;
+pub use crate::fs::{Access, CachePolicy};
 
 /// How long the kernel may take to answer the server's hand-shake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub struct View {
     pub directory: PathBuf,
     /// Whether it can be changed.
     pub access: Access,
+    /// How long the kernel may cache.
+    pub cache: CachePolicy,
     /// The user namespace's maps of user and group ids; none if it is cntr's own.
     pub ids: Option<(Vec<Extent>, Vec<Extent>)>,
     /// Where the session mounts things over it.
@@ -56,6 +58,7 @@ impl View {
         namespaces: &Namespaces,
         plan: &Plan,
         access: Option<Access>,
+        cache: CachePolicy,
     ) -> View {
         let shifted = namespaces.differs(Kind::User);
         let default = if shifted {
@@ -66,6 +69,7 @@ impl View {
         View {
             directory: PathBuf::from("/"),
             access: access.unwrap_or(default),
+            cache,
             ids: shifted.then(|| (target.uid_map.clone(), target.gid_map.clone())),
             points: plan.points(),
             container: target.pid.as_raw(),
@@ -212,6 +216,7 @@ impl View {
         });
         Ok(fs::Options {
             access: self.access,
+            cache: self.cache,
             id_map,
             synthetic: synthetic.collect(),
             ..fs::Options::new(root)

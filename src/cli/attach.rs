@@ -8,12 +8,14 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::Global;
+use super::mount_options::cache;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
 use crate::attach::{self, Wishes};
+use crate::fs::CachePolicy;
 
 /// Open a shell, or run a command of the host, inside a container
 #[derive(clap::Args, Debug)]
@@ -34,6 +36,10 @@ pub struct AttachArgs {
     /// Whether the session may change the host's files [default: rw, but ro if the container has a user namespace]
     #[arg(long, value_name = "rw|ro", value_parser = parse_access)]
     pub host: Option<Access>,
+    /// How the host's files are cached: strict (not at all), coherent (until they change) or for that many seconds
+    /// [default: coherent]
+    #[arg(long, value_name = "strict|coherent|ttl=SECONDS", value_parser = parse_cache)]
+    pub cache: Option<CachePolicy>,
 }
 
 /// What `attach` and `exec` have in common.
@@ -86,6 +92,10 @@ fn parse_access(text: &str) -> Result<Access, String> {
     }
 }
 
+fn parse_cache(text: &str) -> Result<CachePolicy, String> {
+    cache(text).map_err(|error| error.to_string())
+}
+
 impl SessionArgs {
     /// What the session code calls the same.
     pub(super) fn wishes(&self, command: &[OsString]) -> Wishes {
@@ -95,6 +105,7 @@ impl SessionArgs {
             directory: self.workdir.clone(),
             base: attach::base_directory(),
             access: None,
+            cache: CachePolicy::default(),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
         }
@@ -105,6 +116,7 @@ impl SessionArgs {
 pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
+        cache: args.cache.unwrap_or_default(),
         ..args.session.wishes(&args.command)
     };
     conclude(attach::attach(args.target, &wishes))

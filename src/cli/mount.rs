@@ -30,11 +30,15 @@ pub struct MountArgs {
     pub source: PathBuf,
     /// Directory to show it at
     pub target: PathBuf,
-    /// Options, separated by commas: ro, allow_other, cache=strict, cache=SECONDS, nosuid, nodev, noexec, noatime,
+    /// Options, separated by commas: ro, allow_other, cache=strict|coherent|SECONDS, nosuid, nodev, noexec, noatime,
     /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
     /// max_write=BYTES, workers=N, transport=auto|uring|classic, data=auto|relay
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
+    /// How files are cached: strict (not at all), coherent (until they change) or for that many seconds
+    /// [default: coherent]
+    #[arg(long, value_name = "strict|coherent|ttl=SECONDS")]
+    pub cache: Option<String>,
     /// Return once the file system can be used; serve in the background
     #[arg(short, long)]
     pub daemonize: bool,
@@ -60,11 +64,13 @@ workers is how many can be served at a time: by the whole mount, or for each CPU
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let table = MountTable::parse(&args.options)?;
+    let mut options = args.options.clone();
+    options.extend(args.cache.as_ref().map(|policy| format!("cache={policy}")));
+    let table = MountTable::parse(&options)?;
     let source = canonical_directory(&args.source, "source")?;
     let target = canonical_directory(&args.target, "mount point")?;
     if args.daemonize {
-        return daemonize(args, &source, &target, global);
+        return daemonize(&options, &source, &target, global);
     }
     serve(&source, &target, &table, args.tell)?;
     Ok(ExitCode::SUCCESS)
@@ -179,7 +185,7 @@ fn raise_descriptor_limit() {
 
 /// Starts this program again in the background and waits until it serves.
 fn daemonize(
-    args: &MountArgs,
+    options: &[String],
     source: &Path,
     target: &Path,
     global: &Global,
@@ -189,8 +195,8 @@ fn daemonize(
     if global.verbose > 0 {
         command.arg(format!("-{}", "v".repeat(usize::from(global.verbose))));
     }
-    if !args.options.is_empty() {
-        command.arg("-o").arg(args.options.join(","));
+    if !options.is_empty() {
+        command.arg("-o").arg(options.join(","));
     }
     command
         .arg("--")

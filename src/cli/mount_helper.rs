@@ -67,6 +67,7 @@ pub fn main(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         source: helper.source,
         target: helper.target,
         options,
+        cache: None,
         daemonize: true,
         tell: false,
     };

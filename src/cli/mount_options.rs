@@ -194,18 +194,24 @@ impl MountTable {
     }
 }
 
-fn cache(value: &str) -> anyhow::Result<CachePolicy> {
-    if value == "strict" {
-        return Ok(CachePolicy::Strict);
+/// A cache policy: `strict`, `coherent` or `ttl=SECONDS`, where `ttl=` may be left out.
+///
+/// # Errors
+/// Says what it must be.
+pub fn cache(value: &str) -> anyhow::Result<CachePolicy> {
+    match value {
+        "strict" => return Ok(CachePolicy::Strict),
+        "coherent" => return Ok(CachePolicy::Coherent),
+        _ => (),
     }
     let seconds = value.strip_prefix("ttl=").unwrap_or(value);
     let seconds: f64 = seconds
         .parse()
         .ok()
-        .context("must be 'strict' or a number of seconds")?;
+        .context("must be 'strict', 'coherent' or a number of seconds")?;
     let ttl = Duration::try_from_secs_f64(seconds)
         .ok()
-        .context("must be 'strict' or a number of seconds")?;
+        .context("must be 'strict', 'coherent' or a number of seconds")?;
     Ok(CachePolicy::Ttl(ttl))
 }
 
@@ -247,6 +253,13 @@ mod tests {
             table.cache,
             Some(CachePolicy::Ttl(Duration::from_millis(500)))
         );
+        for (option, policy) in [
+            ("cache=strict", CachePolicy::Strict),
+            ("cache=coherent", CachePolicy::Coherent),
+            ("cache=ttl=2", CachePolicy::Ttl(Duration::from_secs(2))),
+        ] {
+            assert_eq!(parse(option).unwrap().cache, Some(policy));
+        }
         assert_eq!(table.uids.len(), 1);
         let options = table.mount_options(Path::new("/srv"));
         assert_eq!(

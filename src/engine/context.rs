@@ -91,7 +91,7 @@ impl Drop for Rejoin<'_> {
 #[cfg(test)]
 pub(crate) struct Detached {
     negotiated: Negotiated,
-    notifier: Notifier,
+    notifier: std::sync::Arc<Notifier>,
 }
 
 #[cfg(test)]
@@ -110,15 +110,22 @@ impl Detached {
             .write(true)
             .open("/dev/null")
             .expect("/dev/null");
-        let notifier = Notifier::new(
-            &negotiated,
-            Root::Plain,
-            super::dev::Device::new(nowhere.into()),
-        );
+        let device = super::dev::Device::new(nowhere.into());
+        let notifier = Arc::new(Notifier::new(&negotiated, Root::Plain, device));
         Detached {
             negotiated,
             notifier,
         }
+    }
+
+    /// What would be told to the kernel.
+    pub(crate) fn notifier(&self) -> &std::sync::Arc<Notifier> {
+        &self.notifier
+    }
+
+    /// The outcome of a hand-shake.
+    pub(crate) fn negotiated(&self) -> &Negotiated {
+        &self.negotiated
     }
 
     /// A request of the user `uid` and the group `gid`.

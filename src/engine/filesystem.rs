@@ -236,8 +236,9 @@ pub trait FileSystem: Send + Sync + 'static {
         InitFlags::empty()
     }
 
-    /// The kernel and the engine have agreed on `negotiated`; called once, before any other request.
-    fn init(&self, negotiated: &Negotiated) {}
+    /// The kernel and the engine have agreed on `negotiated`; called once, before any other request. `notifier` is for
+    /// what happens outside of requests, until [`destroy`](Self::destroy).
+    fn init(&self, negotiated: &Negotiated, notifier: &Arc<Notifier>) {}
 
     /// Called on every thread that will serve requests, before the first one: per-thread credentials, umask and so on.
     ///

@@ -160,6 +160,24 @@ impl Notifier {
         }
     }
 
+    /// What is queued, as (node, offset, name): one of the last two is none.
+    #[cfg(test)]
+    pub(crate) fn take_queued(&self) -> Vec<(NodeId, Option<i64>, Option<OsString>)> {
+        let queued = self.queue.lock().pending.drain(..).collect::<Vec<_>>();
+        queued
+            .into_iter()
+            .flat_map(|notification| match notification {
+                Notification::InvalidateInode { node, offset, .. } => {
+                    vec![(node, Some(offset), None)]
+                }
+                Notification::InvalidateEntry { parent, name } => vec![(parent, None, Some(name))],
+                Notification::Prune { nodes } => {
+                    nodes.into_iter().map(|node| (node, None, None)).collect()
+                }
+            })
+            .collect()
+    }
+
     /// Ends the notifier thread; what is queued is dropped.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();

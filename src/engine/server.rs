@@ -23,7 +23,7 @@ pub(super) struct Shared<F> {
     pub(super) fs: Arc<F>,
     pub(super) device: Device,
     pub(super) negotiated: Negotiated,
-    pub(super) notifier: Notifier,
+    pub(super) notifier: Arc<Notifier>,
     /// How the kernel numbers the root.
     pub(super) root: Root,
     /// Kernel passthrough, if that was negotiated.

@@ -203,9 +203,9 @@ impl Session {
             prepared = prepare(&device, negotiated, config.transport)?;
             Ok(())
         })?;
-        fs.init(&negotiated);
         let notices = device.try_clone().map_err(SessionError::Device)?;
-        let notifier = Notifier::new(&negotiated, config.root, notices);
+        let notifier = Arc::new(Notifier::new(&negotiated, config.root, notices));
+        fs.init(&negotiated, &notifier);
         let written = notifier.written();
         let backings = negotiated
             .flags

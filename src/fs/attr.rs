@@ -2,8 +2,10 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fuse_proto::flags::InitFlags;
 use fuse_proto::{fuse_attr, fuse_kstatfs, fuse_statx, fuse_sx_time};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::Mode;
@@ -17,6 +19,7 @@ use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::CachePolicy;
 use super::synthetic::Overlay;
+use super::watch::Trust;
 use super::{Access, PassthroughFs, through};
 use crate::engine::{
     Attributes, Context, Errno, FileHandle, NodeId, Result, SetAttr, SetTime, Statx,
@@ -34,13 +37,38 @@ pub fn decode_device(rdev: u32) -> (u32, u32) {
     (rdev >> 8 & 0xfff, (rdev & 0xff) | (rdev >> 12 & 0xf_ff00))
 }
 
+/// How long to believe what the host tells the changes of. It does not tell everything - access times, blocks that are
+/// allocated late, writes to a mapping -, so this has an end, which costs next to nothing.
+const COVERED: Duration = Duration::from_secs(600);
+
+/// How long to believe what nobody tells the changes of.
+const UNCOVERED: Duration = Duration::from_secs(1);
+
+/// How long to believe the attributes of a file that is being written to through the mount, maybe by ways that do not
+/// lead through the server.
+const WRITTEN: Duration = Duration::from_millis(20);
+
 impl PassthroughFs {
-    /// How long names and attributes on `inode`'s mount may be cached.
-    pub(super) fn ttl(&self, inode: &Inode) -> Duration {
+    /// How long what was asked about names on `inode`'s mount at the time `asked` may be cached.
+    pub(super) fn ttl(&self, inode: &Inode, asked: u64) -> Duration {
         match (self.cache, inode.mount.nature) {
+            (CachePolicy::Strict, _) | (_, Nature::Pseudo | Nature::Remote) => Duration::ZERO,
             (CachePolicy::Ttl(ttl), Nature::Local) => ttl,
-            _ => Duration::ZERO,
+            (CachePolicy::Coherent, Nature::Local) => match inode.mount.trust(asked) {
+                Trust::Watched => COVERED,
+                Trust::Overtaken => Duration::ZERO,
+                Trust::Unwatched => UNCOVERED,
+            },
         }
+    }
+
+    /// As [`ttl`](Self::ttl), for the attributes of `inode`.
+    pub(super) fn attr_ttl(&self, inode: &Inode, asked: u64) -> Duration {
+        let ttl = self.ttl(inode, asked);
+        if ttl == COVERED && inode.writers.load(Ordering::SeqCst) > 0 {
+            return WRITTEN;
+        }
+        ttl
     }
 
     /// `stat` as it is presented.
@@ -69,7 +97,7 @@ impl PassthroughFs {
     fn attributes(&self, inode: &Inode, stat: &Stat) -> Attributes {
         Attributes {
             attr: self.attr(stat),
-            ttl: self.ttl(inode),
+            ttl: self.attr_ttl(inode, stat.asked()),
         }
     }
 
@@ -121,6 +149,7 @@ impl PassthroughFs {
             tv_nsec: time.tv_nsec,
             __reserved: 0,
         };
+        let asked = stat.asked();
         let stat = fuse_statx {
             mask: raw.stx_mask & (libc::STATX_BASIC_STATS | libc::STATX_BTIME),
             blksize: raw.stx_blksize,
@@ -145,7 +174,7 @@ impl PassthroughFs {
         };
         Ok(Statx {
             stat,
-            ttl: self.ttl(&inode),
+            ttl: self.attr_ttl(&inode, asked),
         })
     }
 
@@ -266,12 +295,12 @@ impl PassthroughFs {
     }
 
     /// Clears set-user-id and, if the group may execute or the caller is not in it, set-group-id: what a change by an
-    /// ordinary user does.
-    pub(super) fn kill_bits(&self, cx: &Context<'_>, fd: &impl AsFd) -> Result<()> {
+    /// ordinary user does. Whether there were any.
+    pub(super) fn kill_bits(&self, cx: &Context<'_>, fd: &impl AsFd) -> Result<bool> {
         let stat = stat::of(fd)?;
         let mode = stat.mode();
         if mode & (libc::S_ISUID | libc::S_ISGID) == 0 || mode & libc::S_IFMT != libc::S_IFREG {
-            return Ok(());
+            return Ok(false);
         }
         let mut killed = mode & !libc::S_ISUID;
         if mode & libc::S_ISGID != 0
@@ -280,17 +309,30 @@ impl PassthroughFs {
             killed &= !libc::S_ISGID;
         }
         if killed == mode {
-            return Ok(());
+            return Ok(false);
         }
-        self.change_mode(fd, killed & 0o7777)
+        self.change_mode(fd, killed & 0o7777)?;
+        Ok(true)
     }
 
-    pub(super) fn do_readlink(&self, node: NodeId, out: &mut [u8]) -> Result<usize> {
+    pub(super) fn do_readlink(
+        &self,
+        cx: &Context<'_>,
+        node: NodeId,
+        out: &mut [u8],
+    ) -> Result<usize> {
         let inode = self.host(node)?;
         if inode.kind != libc::S_IFLNK {
             return Err(Errno::EINVAL);
         }
-        Ok(file::read_link(&*self.fd(&inode)?, out)?)
+        let len = file::read_link(&*self.fd(&inode)?, out)?;
+        let caches = cx.negotiated.flags.contains(InitFlags::CACHE_SYMLINKS);
+        if caches && inode.mount.nature != Nature::Local {
+            // A link is made with its target and keeps it, but not on these. The kernel holds the page until it has the
+            // answer, so this cannot come too early.
+            cx.notifier.invalidate_inode(node, 0, 0);
+        }
+        Ok(len)
     }
 
     pub(super) fn do_statfs(&self, node: NodeId) -> Result<fuse_kstatfs> {

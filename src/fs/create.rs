@@ -65,7 +65,7 @@ impl PassthroughFs {
         let dir = self.fd(&inode)?;
         acting_as(&self.maker_of(cx, creation)?, || Ok(job(&dir)?))?;
         let (child, stat) = self.walk(&inode, &*dir, name, Automount::Leave)?;
-        Ok(self.entry(&child, &stat))
+        Ok(self.entry(&inode, &child, &stat))
     }
 
     pub(super) fn do_mkdir(
@@ -135,7 +135,7 @@ impl PassthroughFs {
             Err(Sys::EEXIST) if !requested.contains(OFlag::O_EXCL) => {
                 let (child, stat) = self.walk(&inode, &*dir, name, Automount::Leave)?;
                 return match self.open_inode(cx, &child, flags, creation.kill_suidgid) {
-                    Ok(opened) => Ok((self.entry(&child, &stat), opened)),
+                    Ok(opened) => Ok((self.entry(&inode, &child, &stat), opened)),
                     Err(errno) => {
                         self.do_forget(child.node, 1);
                         Err(errno)
@@ -157,7 +157,7 @@ impl PassthroughFs {
             }
         };
         match self.opened(cx, &child, file, flags, &made) {
-            Ok(opened) => Ok((self.entry(&child, &made), opened)),
+            Ok(opened) => Ok((self.entry(&inode, &child, &made), opened)),
             Err(errno) => {
                 self.do_forget(child.node, 1);
                 Err(errno)
@@ -188,7 +188,7 @@ impl PassthroughFs {
         let fd = self.descriptors.reopen(file.as_fd(), OFlag::O_PATH)?;
         let child = self.intern(fd, &made, None)?;
         match self.opened(cx, &child, file, flags, &made) {
-            Ok(opened) => Ok((self.entry(&child, &made), opened)),
+            Ok(opened) => Ok((self.entry(&inode, &child, &made), opened)),
             Err(errno) => {
                 self.do_forget(child.node, 1);
                 Err(errno)

@@ -111,8 +111,9 @@ impl PassthroughFs {
         }
         // The host says whether it can be written to: the kernel would say EIO for any reason not to.
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
-        if kill_suidgid && !truncate.is_empty() {
-            self.kill_bits(cx, &file)?;
+        if kill_suidgid && !truncate.is_empty() && self.kill_bits(cx, &file)? {
+            // The kernel goes on with the mode it knows, and might execute the file with its owner's rights.
+            cx.notifier.invalidate_inode(inode.node, -1, 0);
         }
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
@@ -163,12 +164,8 @@ impl PassthroughFs {
                 Some(held).filter(|_| !inode.mount.has_handles()),
             )),
         };
-        let fh = self.handles.insert(Handle {
-            inode: Some(Arc::clone(inode)),
-            object,
-        });
         Opened {
-            fh,
+            fh: self.hand_out(inode, object),
             flags,
             backing_id: backing.id(),
         }
@@ -200,15 +197,23 @@ impl PassthroughFs {
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
             through: None,
         };
-        let fh = self.handles.insert(Handle {
-            inode: Some(Arc::clone(inode)),
-            object,
-        });
         Opened {
-            fh,
+            fh: self.hand_out(inode, object),
             flags,
             backing_id: 0,
         }
+    }
+
+    /// Gives the open `inode` a number.
+    fn hand_out(&self, inode: &Arc<Inode>, object: Object) -> FileHandle {
+        let handle = Handle {
+            inode: Some(Arc::clone(inode)),
+            object,
+        };
+        if handle.writable().is_some() {
+            inode.writers.fetch_add(1, Ordering::SeqCst);
+        }
+        self.handles.insert(handle)
     }
 
     /// The host's open file of `handle`; opened now if the kernel reads it by itself and nothing else was needed.
@@ -300,7 +305,9 @@ impl PassthroughFs {
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
         if write.kill_suidgid {
             // Before the contents change: they must not run with the owner's rights.
-            self.kill_bits(cx, &**file)?;
+            if self.kill_bits(cx, &**file)? {
+                cx.notifier.expire_attributes_of_used(node);
+            }
         }
         if write.from_cache {
             // Pages of a mapping go where they belong, whatever descriptor the kernel has picked.
@@ -372,6 +379,15 @@ impl PassthroughFs {
         if let (Some(_), Some(file)) = (flock_owner, handle.opened()) {
             // A transport may still hold the file for a read in flight.
             let _ = file::flock(file.as_fd(), libc::LOCK_UN);
+        }
+        let written = handle.inode.clone().filter(|_| handle.writable().is_some());
+        drop(handle);
+        if let Some(inode) = written
+            && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
+            && inode.mount.is_covered()
+        {
+            // What closing it did on the host, and what was written without asking the server.
+            self.watch.invalidate(node);
         }
     }
 

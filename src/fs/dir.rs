@@ -21,10 +21,10 @@ use super::PassthroughFs;
 use super::handle::{Handle, Object};
 use super::inode::Inode;
 use super::lookup::Node;
-use super::policy::SyntheticKind;
+use super::policy::{CachePolicy, SyntheticKind};
 use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
-use crate::sys::file;
 use crate::sys::stat::Automount;
+use crate::sys::{clock, file};
 
 /// Bytes of directory records read at a time.
 const BUFFER: usize = 32 * 1024;
@@ -144,9 +144,19 @@ impl PassthroughFs {
                 }
             }
         };
+        // What is listed is kept where the host tells of changes.
+        let keeps = handle
+            .inode
+            .as_ref()
+            .is_some_and(|inode| self.cache == CachePolicy::Coherent && inode.mount.is_covered());
+        let flags = if keeps {
+            OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE
+        } else {
+            OpenFlags::empty()
+        };
         Ok(Opened {
             fh: self.handles.insert(handle),
-            flags: OpenFlags::empty(),
+            flags,
             backing_id: 0,
         })
     }
@@ -187,7 +197,7 @@ impl PassthroughFs {
                 (Some(index), _) => Some(self.overlay.entry(index)),
                 (None, Some((parent, dir))) => match self.walk(parent, dir, name, Automount::Leave)
                 {
-                    Ok((inode, stat)) => Some(self.entry(&inode, &stat)),
+                    Ok((inode, stat)) => Some(self.entry(parent, &inode, &stat)),
                     // Gone since the directory was read.
                     Err(Errno::ENOENT) => return Ok(true),
                     Err(_) => None,
@@ -226,6 +236,7 @@ impl PassthroughFs {
             (None, Object::Synthetic) => return self.list_synthetic(node, offset, emit),
             _ => return Err(Errno::EBADF),
         };
+        inode.answered(clock::now());
         let mut stream = stream.lock();
         if inode.overlay == 0 {
             stream.seek(file, offset)?;

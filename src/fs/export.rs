@@ -95,7 +95,7 @@ impl PassthroughFs {
         if inode.node != NodeId::ROOT && !self.table.retain(inode.node) {
             return Err(Errno::ESTALE);
         }
-        Ok(self.entry(inode, &stat))
+        Ok(self.entry(inode, inode, &stat))
     }
 
     /// LOOKUP of `..`: the directory above `inode`; the root is above itself.
@@ -121,6 +121,6 @@ impl PassthroughFs {
             return self.itself(&self.root);
         }
         let parent = self.intern(parent, &found, None)?;
-        Ok(self.entry(&parent, &found))
+        Ok(self.entry(&parent, &parent, &found))
     }
 }

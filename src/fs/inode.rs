@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -147,6 +147,10 @@ pub struct Inode {
     pub mount: Arc<Mount>,
     /// Used since the descriptor budget looked last.
     pub referenced: AtomicBool,
+    /// When the kernel last asked for it, or for a name in it, as of [`clock::now`](crate::sys::clock::now).
+    pub asked: AtomicU64,
+    /// How many open files of it can be written to.
+    pub writers: AtomicU32,
     /// How to get at it. Taken after the lock of a table shard, never before one.
     pub ways: Mutex<Ways>,
 }
@@ -155,6 +159,11 @@ impl Inode {
     /// Whether `stat` may be about this inode, going by what never changes.
     pub fn resembles(&self, stat: &Stat) -> bool {
         self.key == Key::of(stat) && self.birth == stat.birth() && self.kind == stat.kind()
+    }
+
+    /// Notes that the kernel is about to be told something that was asked for at `time`.
+    pub fn answered(&self, time: u64) {
+        self.asked.fetch_max(time, Ordering::Relaxed);
     }
 
     /// Whether it is a directory.

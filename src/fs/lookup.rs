@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fuse_proto::fuse_attr;
@@ -23,6 +23,7 @@ use super::inode::{Inode, Key, Place, Ways};
 use super::mounts::{Mount, Nature};
 use crate::engine::metrics::CacheEvent;
 use crate::engine::{Context, Entry, Errno, NodeId, Result};
+use crate::sys::clock;
 use crate::sys::stat::{self, Automount, Stat};
 
 /// What a node id leads to.
@@ -100,36 +101,40 @@ impl PassthroughFs {
             return Ok(self.overlay.entry(child));
         }
         let dir = self.fd(&inode)?;
+        let asked = clock::now();
+        inode.answered(asked);
         match self.find(&inode, &*dir, name, Automount::Trigger) {
             Ok((child, stat, event)) => {
                 cx.count(event);
-                Ok(self.entry(&child, &stat))
+                Ok(self.entry(&inode, &child, &stat))
             }
-            Err(Errno::ENOENT) if !self.ttl(&inode).is_zero() => Ok(self.no_entry(&inode)),
+            Err(Errno::ENOENT) => {
+                let ttl = self.ttl(&inode, asked);
+                if ttl.is_zero() {
+                    Err(Errno::ENOENT)
+                } else {
+                    Ok(no_entry(ttl))
+                }
+            }
             Err(errno) => Err(errno),
         }
     }
 
-    /// Says that a name does not exist in `parent`, and for how long to believe it.
-    fn no_entry(&self, parent: &Inode) -> Entry {
-        Entry {
-            node: NodeId(0),
-            generation: 0,
-            attr: fuse_attr::default(),
-            entry_ttl: self.ttl(parent),
-            attr_ttl: Duration::ZERO,
-        }
-    }
-
-    /// The answer that hands out `inode`.
-    pub(super) fn entry(&self, inode: &Inode, stat: &Stat) -> Entry {
-        let ttl = self.ttl(inode);
+    /// The answer that hands out `inode`, a name in `parent`.
+    pub(super) fn entry(&self, parent: &Inode, inode: &Inode, stat: &Stat) -> Entry {
+        let own = self.ttl(inode, stat.asked());
+        // The name is the parent's, and where it leads to something that is not cached, neither is it.
+        let name = if Arc::ptr_eq(&parent.mount, &inode.mount) {
+            own
+        } else {
+            own.min(self.ttl(parent, stat.asked()))
+        };
         Entry {
             node: inode.node,
             generation: 0,
             attr: self.attr(stat),
-            entry_ttl: ttl,
-            attr_ttl: ttl,
+            entry_ttl: name,
+            attr_ttl: self.attr_ttl(inode, stat.asked()),
         }
     }
 
@@ -157,6 +162,7 @@ impl PassthroughFs {
         let key = Key::of(&found);
         let known = self.table.acquire(&key, |inode| {
             inode.referenced.store(true, Ordering::Relaxed);
+            inode.answered(found.asked());
             inode.resembles(&found) && inode.ways.lock().fd.is_some()
         });
         if let Some(inode) = known {
@@ -193,6 +199,7 @@ impl PassthroughFs {
             let known = self.table.peek(&key);
             let expected = known.as_ref().map(|inode| inode.node);
             if let Some(inode) = known {
+                inode.answered(stat.asked());
                 match self.adopt(&inode, fd, stat) {
                     Ok(()) if self.table.retain(inode.node) => {
                         return Ok((inode, CacheEvent::RepeatedLookup));
@@ -265,6 +272,17 @@ impl PassthroughFs {
     }
 }
 
+/// Says that a name does not exist, and for how long to believe it.
+fn no_entry(ttl: Duration) -> Entry {
+    Entry {
+        node: NodeId(0),
+        generation: 0,
+        attr: fuse_attr::default(),
+        entry_ttl: ttl,
+        attr_ttl: Duration::ZERO,
+    }
+}
+
 /// Remembers where `inode` was seen last: the host may have moved it.
 fn refresh_place(inode: &Arc<Inode>, parent: &Arc<Inode>, name: &OsStr) {
     let mut ways = inode.ways.lock();
@@ -291,6 +309,8 @@ pub fn new_inode(node: NodeId, stat: &Stat, mount: Arc<Mount>, overlay: u32, way
         overlay,
         mount,
         referenced: AtomicBool::new(true),
+        asked: AtomicU64::new(stat.asked()),
+        writers: AtomicU32::new(0),
         ways: Mutex::new(ways),
     }
 }

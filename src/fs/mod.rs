@@ -15,6 +15,7 @@
 //! | `creds` | acting as the caller, per thread |
 //! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
 //! | `synthetic` | entries to mount on that the host does not have |
+//! | `watch` | what the host changes is told to the kernel |
 //! | `policy` | what the user decides |
 //!
 //! # Bounds
@@ -25,7 +26,8 @@
 //!
 //! # Locks
 //!
-//! A shard of the table, then the ways of an inode; the notifier is told with no lock held. No lock is held across a call that may
+//! A shard of the table, then the ways of an inode. The superblocks of the watch are apart from both: nothing that may hold the last
+//! of a mount is dropped with them locked. The notifier is told with no lock held. No lock is held across a call that may
 //! block for long, except the ways of the one inode that is being opened again.
 
 mod acl;
@@ -51,6 +53,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod through;
+mod watch;
 mod xattr;
 
 use std::ffi::{CStr, OsStr};
@@ -73,6 +76,7 @@ use crate::engine::{
     LockRequest, Negotiated, NodeId, Notifier, Opened, Payload, ReadRequest, Result, SetAttr,
     Statx, WriteRequest,
 };
+use crate::sys::fanotify::Queue;
 use crate::sys::stat;
 use descriptors::Descriptors;
 use export::Remembered;
@@ -84,6 +88,7 @@ use numbers::Numbers;
 use synthetic::Overlay;
 use table::Table;
 use through::Registered;
+use watch::{Known, Watch};
 
 /// Inodes looked at, whether the host has deleted them, each time the engine lets the file system tend to itself.
 const DELETED_EFFORT: usize = 1024;
@@ -91,13 +96,14 @@ const DELETED_EFFORT: usize = 1024;
 /// A host directory tree, as a file system.
 pub struct PassthroughFs {
     root: Arc<Inode>,
-    table: Table,
+    table: Arc<Table>,
+    watch: Arc<Watch>,
     mounts: Mounts,
     descriptors: Descriptors,
     handles: Handles,
     locks: Locks,
     numbers: Numbers,
-    overlay: Overlay,
+    overlay: Arc<Overlay>,
     remembered: Remembered,
     id_map: IdMap,
     access: Access,
@@ -124,6 +130,14 @@ pub struct Statistics {
     pub handles: u64,
     /// Inodes whose data the kernel reads and writes by itself, or did lately.
     pub backing_files: u64,
+    /// Mounts of local file systems that inodes are known on and the host tells changes of.
+    pub covered_mounts: u64,
+    /// Those it does not.
+    pub uncovered_mounts: u64,
+    /// What the host has told.
+    pub events: u64,
+    /// How often the host could not tell all.
+    pub overflows: u64,
 }
 
 impl PassthroughFs {
@@ -150,7 +164,11 @@ impl PassthroughFs {
         }
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
-        let mounts = Mounts::default();
+        let watch = match cache {
+            CachePolicy::Coherent => Watch::new(Queue::Unlimited),
+            CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
+        };
+        let mounts = Mounts::new(Arc::clone(&watch));
         let mount = |fd: &std::os::fd::OwnedFd, stat: &stat::Stat| {
             mounts.of(fd, stat, |fd, flags| {
                 let flags = nix::fcntl::OFlag::from_bits_truncate(flags);
@@ -188,13 +206,14 @@ impl PassthroughFs {
         ));
         Ok(PassthroughFs {
             root,
-            table,
+            table: Arc::new(table),
+            watch,
             mounts,
             descriptors,
             handles: Handles::new(),
             locks: Locks::default(),
             numbers: Numbers::new(stat.dev()),
-            overlay,
+            overlay: Arc::new(overlay),
             remembered: Remembered::new(match export {
                 Export::No => 0,
                 Export::Remember(inodes) => inodes,
@@ -217,12 +236,24 @@ impl PassthroughFs {
     /// What is held at the moment.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
+        let (covered_mounts, uncovered_mounts) = self.mounts.coverage();
         Statistics {
+            covered_mounts,
+            uncovered_mounts,
+            events: self.watch.events(),
+            overflows: self.watch.overflows(),
             inodes: self.table.len() as u64,
             descriptors: self.descriptors.held() as u64,
             handles: self.handles.len() as u64,
             backing_files: self.registered.len() as u64,
         }
+    }
+}
+
+impl Drop for PassthroughFs {
+    fn drop(&mut self) {
+        // If the session did not start.
+        self.watch.stop();
     }
 }
 
@@ -233,11 +264,14 @@ impl FileSystem for PassthroughFs {
         } else {
             InitFlags::NO_EXPORT_SUPPORT
         };
-        // Not CACHE_SYMLINKS: a target changed on the host would be seen only when memory gets short.
         let passthrough = if self.passes_through {
             InitFlags::PASSTHROUGH
         } else {
             InitFlags::empty()
+        };
+        let symlinks = match self.cache {
+            CachePolicy::Coherent => InitFlags::CACHE_SYMLINKS,
+            CachePolicy::Ttl(_) | CachePolicy::Strict => InitFlags::empty(),
         };
         InitFlags::ASYNC_READ
             | InitFlags::POSIX_LOCKS
@@ -258,17 +292,29 @@ impl FileSystem for PassthroughFs {
             | InitFlags::INIT_EXT
             | InitFlags::CREATE_SUPP_GROUP
             | InitFlags::DIRECT_IO_ALLOW_MMAP
+            | symlinks
             | export
             | passthrough
     }
 
     fn enter_thread(&self) -> Result<()> {
+        self.watch.enter_thread();
         creds::enter_thread()
     }
 
-    fn init(&self, negotiated: &Negotiated) {
+    fn init(&self, negotiated: &Negotiated, notifier: &Arc<Notifier>) {
         let maps_direct = negotiated.flags.contains(InitFlags::DIRECT_IO_ALLOW_MMAP);
         self.maps_direct.store(maps_direct, Ordering::Relaxed);
+        let known = Known {
+            table: Arc::clone(&self.table),
+            root: Arc::clone(&self.root),
+            overlay: Arc::clone(&self.overlay),
+        };
+        self.watch.start(known, notifier);
+    }
+
+    fn destroy(&self) {
+        self.watch.stop();
     }
 
     fn tend(&self, notifier: &Notifier) {
@@ -314,8 +360,8 @@ impl FileSystem for PassthroughFs {
         self.do_setattr(cx, node, fh, set)
     }
 
-    fn readlink(&self, _cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
-        self.do_readlink(node, out)
+    fn readlink(&self, cx: &Context<'_>, node: NodeId, out: &mut [u8]) -> Result<usize> {
+        self.do_readlink(cx, node, out)
     }
 
     fn symlink(

@@ -6,11 +6,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use nix::sys::statfs::fstatfs;
 use parking_lot::RwLock;
 
+use super::watch::{Trust, Watch};
+use crate::sys::clock;
 use crate::sys::handle::Handle;
 use crate::sys::mount::{self, MountAttr, Submounts};
 use crate::sys::stat::Stat;
@@ -45,15 +48,46 @@ impl Nature {
     }
 }
 
+/// Whether all changes of a file system go through this machine's kernel and are reported by it, by the `f_type` of
+/// statfs(2). Those that nobody has looked into are not among them; nor are overlays, whose layers may change.
+fn reports_changes(magic: i64) -> bool {
+    // ext2 to ext4, tmpfs, xfs, btrfs, bcachefs, f2fs, vfat, exfat, ntfs3, zfs, jfs, nilfs2, udf, erofs, squashfs, iso9660
+    matches!(
+        magic,
+        0xef53
+            | 0x0102_1994
+            | 0x5846_5342
+            | 0x9123_683e
+            | 0xca45_1a4e
+            | 0xf2f5_2010
+            | 0x4d44
+            | 0x2011_bab0
+            | 0x7366_746e
+            | 0x2fc1_2fc1
+            | 0x3153_464a
+            | 0x3434
+            | 0x1501_3346
+            | 0xe0f5_e1e2
+            | 0x7371_7368
+            | 0x9660
+    )
+}
+
 /// One mount of the host.
 #[derive(Debug)]
 pub struct Mount {
+    /// What [`Key`](super::inode::Key)s of its inodes have.
+    pub id: u64,
     /// How its contents behave.
     pub nature: Nature,
+    reports_changes: bool,
     /// What file handles are opened with; none if they cannot be opened.
     anchor: OnceLock<Option<OwnedFd>>,
     /// The same in a private copy of the mount on which reading changes no access times.
     quiet: OnceLock<Option<OwnedFd>>,
+    watch: Arc<Watch>,
+    /// Since when the watch is told of its changes, 0 if it is not.
+    covered: AtomicU64,
 }
 
 impl Mount {
@@ -95,10 +129,33 @@ impl Mount {
         matches!(self.anchor.get(), Some(Some(_)))
     }
 
+    /// What an answer about it is worth that was asked for at the time `asked`.
+    pub fn trust(&self, asked: u64) -> Trust {
+        match self.covered.load(Ordering::SeqCst) {
+            since if since != 0 && since < asked => self.watch.trust(asked),
+            _ => Trust::Unwatched,
+        }
+    }
+
+    /// The watch is told of its changes from the time `since` on.
+    pub fn cover(&self, since: u64) {
+        self.covered.store(since, Ordering::SeqCst);
+    }
+
+    /// What file handles are opened with.
+    pub fn anchor(&self) -> Option<&OwnedFd> {
+        self.anchor.get().and_then(Option::as_ref)
+    }
+
+    /// Whether its changes are told.
+    pub fn is_covered(&self) -> bool {
+        self.trust(clock::now()) != Trust::Unwatched
+    }
+
     /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened
     /// without side effects; the next one does it then.
     fn probe(
-        &self,
+        self: &Arc<Self>,
         fd: &OwnedFd,
         stat: &Stat,
         reopen: impl Fn(&OwnedFd, i32) -> io::Result<OwnedFd>,
@@ -122,15 +179,51 @@ impl Mount {
         } else {
             None
         };
-        let _ = self.anchor.set(anchor);
+        if self.anchor.set(anchor).is_ok() {
+            let anchor = self.anchor().filter(|_| self.reports_changes);
+            if let Some(anchor) = anchor {
+                self.watch.cover(self, anchor, stat.dev());
+            }
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Some(anchor) = self.anchor().filter(|_| self.reports_changes) {
+            self.watch.uncover(self, anchor);
+        }
     }
 }
 
 /// The mounts that inodes are on, by mount id.
-#[derive(Default)]
-pub struct Mounts(RwLock<HashMap<u64, Weak<Mount>>>);
+pub struct Mounts {
+    known: RwLock<HashMap<u64, Weak<Mount>>>,
+    watch: Arc<Watch>,
+}
 
 impl Mounts {
+    /// Knows none. `watch` is told of those that come up.
+    pub fn new(watch: Arc<Watch>) -> Mounts {
+        Mounts {
+            known: RwLock::default(),
+            watch,
+        }
+    }
+
+    /// How many local ones the watch covers, and how many it does not.
+    pub fn coverage(&self) -> (u64, u64) {
+        let known: Vec<_> = self
+            .known
+            .read()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let local = known.iter().filter(|mount| mount.nature == Nature::Local);
+        let (covered, uncovered): (Vec<_>, Vec<_>) = local.partition(|mount| mount.is_covered());
+        (covered.len() as u64, uncovered.len() as u64)
+    }
+
     /// The mount of the inode behind `fd`. `reopen` opens an `O_PATH` descriptor for real.
     ///
     /// # Errors
@@ -147,19 +240,23 @@ impl Mounts {
         } else {
             stat.mount()
         };
-        let known = self.0.read().get(&id).and_then(Weak::upgrade);
+        let known = self.known.read().get(&id).and_then(Weak::upgrade);
         let mount = match known {
             Some(mount) => mount,
             None => {
-                let nature = Nature::of(fstatfs(fd.as_fd())?.filesystem_type().0 as i64);
-                let mut mounts = self.0.write();
+                let magic = fstatfs(fd.as_fd())?.filesystem_type().0 as i64;
+                let mut mounts = self.known.write();
                 mounts.retain(|_, mount| mount.strong_count() > 0);
                 let known = mounts.get(&id).and_then(Weak::upgrade);
                 known.unwrap_or_else(|| {
                     let mount = Arc::new(Mount {
-                        nature,
+                        id: stat.mount(),
+                        nature: Nature::of(magic),
+                        reports_changes: reports_changes(magic),
                         anchor: OnceLock::new(),
                         quiet: OnceLock::new(),
+                        watch: Arc::clone(&self.watch),
+                        covered: AtomicU64::new(0),
                     });
                     mounts.insert(id, Arc::downgrade(&mount));
                     mount

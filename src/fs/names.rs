@@ -152,7 +152,7 @@ impl PassthroughFs {
             let mut ways = inode.ways.lock();
             if !inode.mount.has_handles() && ways.place.is_none() {
                 ways.place = Some(Box::new(Place {
-                    parent,
+                    parent: Arc::clone(&parent),
                     name: name.into(),
                 }));
             }
@@ -161,6 +161,6 @@ impl PassthroughFs {
         if inode.node != NodeId::ROOT && !self.table.retain(inode.node) {
             return Err(Errno::ESTALE);
         }
-        Ok(self.entry(&inode, &stat))
+        Ok(self.entry(&parent, &inode, &stat))
     }
 }

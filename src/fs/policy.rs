@@ -18,18 +18,16 @@ pub enum Access {
 }
 
 /// How long the kernel may use names and attributes without asking again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CachePolicy {
     /// For this long; 0 on pseudo and network file systems. A change made behind the mount's back is seen after it.
     Ttl(Duration),
     /// Not at all: every look at a name or an attribute is a request, every open drops the cached data.
     Strict,
-}
-
-impl Default for CachePolicy {
-    fn default() -> CachePolicy {
-        CachePolicy::Ttl(Duration::from_secs(1))
-    }
+    /// Until it changes: the host's kernel tells of changes made behind the mount's back, and they are seen some
+    /// milliseconds later. For a second where it does not tell, and not at all on pseudo and network file systems.
+    #[default]
+    Coherent,
 }
 
 /// How the kernel gets at the data of regular files.

@@ -196,6 +196,16 @@ impl Table {
         Some(inode)
     }
 
+    /// All inodes.
+    pub fn all(&self) -> Vec<Arc<Inode>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            all.extend(shard.slots.iter().filter_map(|slot| slot.inode.clone()));
+        }
+        all
+    }
+
     /// Number of inodes.
     pub fn len(&self) -> usize {
         self.shards

@@ -22,6 +22,13 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// A handle that came another way; longer ones than there can be are cut off, and name nothing.
+    #[must_use]
+    pub fn new(kind: i32, bytes: &[u8]) -> Handle {
+        let bytes = bytes[..bytes.len().min(MAX)].into();
+        Handle { kind, bytes }
+    }
+
     /// The handle of the inode behind `fd`, which may be an `O_PATH` descriptor.
     ///
     /// # Errors

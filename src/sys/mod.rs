@@ -3,7 +3,9 @@
 
 pub mod capability;
 pub mod channel;
+pub mod clock;
 pub mod creds;
+pub mod fanotify;
 pub mod file;
 pub mod fuse;
 pub mod handle;

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::NixPath;
 
+use super::clock;
+
 /// `STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID`.
 const MASK: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME | STATX_MNT_ID;
 /// Mount id as in `/proc/self/mountinfo`; reused after an unmount. Linux 5.8.
@@ -24,19 +26,28 @@ pub enum Automount {
 
 /// What statx(2) says about an inode.
 #[derive(Clone, Copy)]
-pub struct Stat(libc::statx);
+pub struct Stat {
+    raw: libc::statx,
+    asked: u64,
+}
 
 impl Stat {
     /// All of it.
     #[must_use]
     pub fn raw(&self) -> &libc::statx {
-        &self.0
+        &self.raw
+    }
+
+    /// When this was asked for, as of [`clock::now`]: it was true at that time or later.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// `st_mode`: file type and permission bits.
     #[must_use]
     pub fn mode(&self) -> u32 {
-        u32::from(self.0.stx_mode)
+        u32::from(self.raw.stx_mode)
     }
 
     /// File type (`S_IFMT` bits).
@@ -48,57 +59,57 @@ impl Stat {
     /// Inode number.
     #[must_use]
     pub fn ino(&self) -> u64 {
-        self.0.stx_ino
+        self.raw.stx_ino
     }
 
     /// Device number, major in the upper half.
     #[must_use]
     pub fn dev(&self) -> u64 {
-        u64::from(self.0.stx_dev_major) << 32 | u64::from(self.0.stx_dev_minor)
+        u64::from(self.raw.stx_dev_major) << 32 | u64::from(self.raw.stx_dev_minor)
     }
 
     /// Id of the mount, 0 before Linux 5.8.
     #[must_use]
     pub fn mount(&self) -> u64 {
-        if self.0.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) == 0 {
+        if self.raw.stx_mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE) == 0 {
             0
         } else {
-            self.0.stx_mnt_id
+            self.raw.stx_mnt_id
         }
     }
 
     /// Birth time in nanoseconds since 1970, 0 if the file system has none.
     #[must_use]
     pub fn birth(&self) -> i64 {
-        if self.0.stx_mask & libc::STATX_BTIME == 0 {
+        if self.raw.stx_mask & libc::STATX_BTIME == 0 {
             0
         } else {
-            nanoseconds(&self.0.stx_btime)
+            nanoseconds(&self.raw.stx_btime)
         }
     }
 
     /// Number of hard links.
     #[must_use]
     pub fn nlink(&self) -> u32 {
-        self.0.stx_nlink
+        self.raw.stx_nlink
     }
 
     /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.0.stx_size
+        self.raw.stx_size
     }
 
     /// Time of the last change of the contents, in nanoseconds since 1970.
     #[must_use]
     pub fn modified(&self) -> i64 {
-        nanoseconds(&self.0.stx_mtime)
+        nanoseconds(&self.raw.stx_mtime)
     }
 
     /// Time of the last change of the inode, in nanoseconds since 1970.
     #[must_use]
     pub fn changed(&self) -> i64 {
-        nanoseconds(&self.0.stx_ctime)
+        nanoseconds(&self.raw.stx_ctime)
     }
 }
 
@@ -111,6 +122,7 @@ fn nanoseconds(time: &libc::statx_timestamp) -> i64 {
 
 fn statx(dir: &impl AsFd, name: &std::ffi::CStr, flags: i32, mask: u32) -> io::Result<Stat> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let asked = clock::now();
     // SAFETY: `name` is NUL-terminated and `stat` has the size of `struct statx`; both outlive the call.
     let result = unsafe {
         libc::statx(
@@ -125,7 +137,8 @@ fn statx(dir: &impl AsFd, name: &std::ffi::CStr, flags: i32, mask: u32) -> io::R
         return Err(io::Error::last_os_error());
     }
     // SAFETY: zeroed above, and every bit pattern is a valid `struct statx`.
-    Ok(Stat(unsafe { stat.assume_init() }))
+    let raw = unsafe { stat.assume_init() };
+    Ok(Stat { raw, asked })
 }
 
 /// The inode behind `fd`, which may be an `O_PATH` descriptor.

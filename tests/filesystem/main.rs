@@ -2,6 +2,7 @@
 //! directory itself.
 
 mod bounds;
+mod coherence;
 mod create;
 mod data;
 mod directory;
@@ -9,6 +10,7 @@ mod end;
 mod lock;
 mod metadata;
 mod permission;
+mod rivals;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
     lock::add(&mut suite);
     tools::add(&mut suite);
     bounds::add(&mut suite);
+    coherence::add(&mut suite);
+    rivals::add(&mut suite);
     end::add(&mut suite);
     statistics::add(&mut suite);
     suite.run()

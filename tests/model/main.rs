@@ -56,6 +56,9 @@ fn main() -> ExitCode {
     suite.long_test("random_operations_strict", limit, move || {
         random_operations(Kind::Ext4, &["cache=strict"], operations / 5)
     });
+    suite.long_test("random_operations_ttl", limit, move || {
+        random_operations(Kind::Ext4, &["cache=1"], operations / 5)
+    });
     suite.long_test("threads_ext4", limit, move || {
         threads::run(Kind::Ext4, operations / 4)
     });
@@ -64,6 +67,9 @@ fn main() -> ExitCode {
     });
     suite.test("host_changes_are_seen_in_time", || {
         visible::run(&[], Duration::from_secs(2))
+    });
+    suite.test("host_changes_are_seen_in_time_with_cache_1", || {
+        visible::run(&["cache=1"], Duration::from_secs(2))
     });
     suite.test("host_changes_are_seen_at_once_with_cache_strict", || {
         visible::run(&["cache=strict"], Duration::ZERO)

@@ -2,6 +2,7 @@
 
 use super::unit::{duration, ratio, size};
 use crate::control::Report;
+use crate::fs::Statistics;
 
 /// What is served, by whom and how; what the server holds and uses; what the kernel's caches had to ask.
 pub fn summary(report: &Report) -> Vec<String> {
@@ -43,8 +44,22 @@ fn held(report: &Report) -> Vec<(&'static str, String)> {
         ("descriptors", state.descriptors.to_string()),
         ("open files", state.handles.to_string()),
         ("backing files", state.backing_files.to_string()),
+        ("mounts", mounts(state)),
         ("RSS", size(report.resident_kib * 1024)),
     ]
+}
+
+/// Host mounts that inodes are known on, and whether the host tells what changes there.
+fn mounts(state: &Statistics) -> String {
+    let all = state.covered_mounts + state.uncovered_mounts;
+    let mut text = format!(
+        "{all} ({} watched, {} events",
+        state.covered_mounts, state.events
+    );
+    if state.overflows > 0 {
+        text += &format!(", {} times too many", state.overflows);
+    }
+    text + ")"
 }
 
 /// All operations together.

@@ -6,6 +6,7 @@ mod creation;
 mod directories;
 mod locks;
 mod shadows;
+mod watch;
 
 use std::ffi::OsStr;
 use std::fs::File;
