@@ -44,6 +44,9 @@ const COVERED: Duration = Duration::from_secs(600);
 /// How long to believe what nobody tells the changes of.
 const UNCOVERED: Duration = Duration::from_secs(1);
 
+/// How long to believe what somebody will soon tell the changes of.
+const PENDING: Duration = Duration::from_millis(40);
+
 /// How long to believe the attributes of a file that is being written to through the mount, maybe by ways that do not
 /// lead through the server.
 const WRITTEN: Duration = Duration::from_millis(20);
@@ -57,6 +60,7 @@ impl PassthroughFs {
             (CachePolicy::Coherent, Nature::Local) => match inode.mount.trust(asked) {
                 Trust::Watched => COVERED,
                 Trust::Overtaken => Duration::ZERO,
+                Trust::Pending => PENDING,
                 Trust::Unwatched => UNCOVERED,
             },
         }

@@ -151,6 +151,10 @@ pub struct Inode {
     pub asked: AtomicU64,
     /// How many open files of it can be written to.
     pub writers: AtomicU32,
+    /// Rounds of events that told of writes since it was open for writing last.
+    pub rounds: AtomicU32,
+    /// Nobody is told of writes.
+    pub muted: AtomicBool,
     /// How to get at it. Taken after the lock of a table shard, never before one.
     pub ways: Mutex<Ways>,
 }

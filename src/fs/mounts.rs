@@ -133,6 +133,9 @@ impl Mount {
     pub fn trust(&self, asked: u64) -> Trust {
         match self.covered.load(Ordering::SeqCst) {
             since if since != 0 && since < asked => self.watch.trust(asked),
+            // It was asked before the mark was there.
+            since if since != 0 => Trust::Overtaken,
+            _ if self.reports_changes => self.watch.unwatched(),
             _ => Trust::Unwatched,
         }
     }
@@ -149,7 +152,7 @@ impl Mount {
 
     /// Whether its changes are told.
     pub fn is_covered(&self) -> bool {
-        self.trust(clock::now()) != Trust::Unwatched
+        matches!(self.trust(clock::now()), Trust::Watched | Trust::Overtaken)
     }
 
     /// Finds out whether handles work, by the inode behind `fd`. Nothing is decided by an inode that cannot be opened

@@ -3,6 +3,7 @@
 //! What is read from a group is kernel input, but parsed as if it were not: a record that makes no sense is left out,
 //! an event that does ends the reading of its buffer. Nothing here panics.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -84,6 +85,9 @@ const FAN_REPORT_DFID_NAME: libc::c_uint = 0xc00;
 const FAN_MARK_ADD: libc::c_uint = 0x1;
 const FAN_MARK_REMOVE: libc::c_uint = 0x2;
 const FAN_MARK_FILESYSTEM: libc::c_uint = 0x100;
+const FAN_MARK_IGNORED_MASK: libc::c_uint = 0x20;
+const FAN_MARK_IGNORED_SURV_MODIFY: libc::c_uint = 0x40;
+const FAN_MARK_EVICTABLE: libc::c_uint = 0x200;
 
 /// `FAN_EVENT_INFO_TYPE_*`: the inode, its directory and the name in it, the directory alone.
 const INFO_FID: u8 = 1;
@@ -145,6 +149,42 @@ impl Group {
     /// `ENOENT` if there is none.
     pub fn unmark(&self, object: &impl AsFd) -> io::Result<()> {
         self.change(FAN_MARK_REMOVE, object)
+    }
+
+    /// Says nothing of what is written to the inode behind `object`, which may be an `O_PATH` descriptor. As long as the
+    /// kernel caches that inode: this does not keep it.
+    ///
+    /// # Errors
+    /// `EINVAL` before Linux 5.19.
+    pub fn mute(&self, object: &impl AsFd) -> io::Result<()> {
+        let flags = FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY | FAN_MARK_EVICTABLE;
+        self.ignore(FAN_MARK_ADD | flags, object)
+    }
+
+    /// Takes [`mute`](Self::mute) back.
+    ///
+    /// # Errors
+    /// `ENOENT` if it says something.
+    pub fn unmute(&self, object: &impl AsFd) -> io::Result<()> {
+        self.ignore(FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, object)
+    }
+
+    fn ignore(&self, flags: libc::c_uint, object: &impl AsFd) -> io::Result<()> {
+        let path = CString::new(format!("/proc/self/fd/{}", object.as_fd().as_raw_fd()))?;
+        // SAFETY: `path` ends with NUL and outlives the call; it is absolute, so the directory means nothing.
+        let result = unsafe {
+            libc::fanotify_mark(
+                self.fd.as_raw_fd(),
+                flags,
+                Happened::MODIFY.bits(),
+                libc::AT_FDCWD,
+                path.as_ptr(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     fn change(&self, what: libc::c_uint, object: &impl AsFd) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::fs::XattrFlags;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::support::backing::{Kind, unlink};
+use crate::support::counts::Counts;
 use crate::support::mount::Mount;
 use crate::support::runner::Suite;
 use crate::support::server::{Peer, peer};
@@ -46,6 +47,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("a_mount_made_or_removed_below_is_seen", mounted_below);
     suite.test("links_of_proc_are_not_kept", links_of_proc);
     suite.test("a_deleted_file_gives_its_space_back", deleted);
+    suite.test("heavy_writers_are_not_listened_to", heavy_writer);
 }
 
 /// A mount that has listened for a moment: what was asked before that is not kept for long.
@@ -446,4 +448,62 @@ fn deleted() -> Result<()> {
     });
     ensure!(back, "the space of a deleted file is not given back");
     mount.close()
+}
+
+/// Each write makes an event, which costs as much as a small write itself: not if the kernel writes by itself, again and
+/// again. Afterwards what the host writes is seen as before.
+fn heavy_writer() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("is about this server").into());
+    }
+    let mut mount = Mount::new(Kind::Ext4, &["cache=coherent", "data=auto"])?;
+    let report = Counts::of(&mut mount)?.report;
+    let watched = wait::until(Duration::from_secs(2), || {
+        let _ = fs::read_dir(mount.path());
+        Counts::of(&mut mount).is_ok_and(|counts| counts.report.file_system.covered_mounts > 0)
+    });
+    if !watched || !report.capabilities.iter().any(|name| name == "PASSTHROUGH") {
+        mount.close()?;
+        return Err(Skip::new("needs fanotify and FUSE passthrough (Linux 6.9)").into());
+    }
+    let server = mount.server().context("there is a server")?.pid();
+    let file = File::create(mount.at("file"))?;
+    let inode = fs::metadata(mount.host("file"))?.ino();
+    let mut written = 0;
+    let muted = wait::until(wait::LONG, || {
+        written += 1;
+        file.write_all_at(b"written", written * 7).is_ok() && ignores_writes(server, inode)
+    });
+    ensure!(muted, "each of {written} writes is told");
+    // What is known of the file lives for a moment only.
+    let size = fs::metadata(mount.host("file"))?.len() + 5;
+    append(&mount.host("file"), b"other")?;
+    seen("what the host appends meanwhile", || {
+        fs::metadata(mount.at("file")).is_ok_and(|now| now.len() == size)
+    })?;
+    drop(file);
+    let heard = wait::until(wait::LONG, || !ignores_writes(server, inode));
+    ensure!(heard, "writes are not told after the last writer has gone");
+    append(&mount.host("file"), b"again")?;
+    seen("what the host appends afterwards", || {
+        fs::metadata(mount.at("file")).is_ok_and(|now| now.len() == size + 5)
+    })?;
+    mount.close()
+}
+
+fn append(path: &Path, text: &[u8]) -> Result<()> {
+    let mut file = File::options().append(true).open(path)?;
+    Ok(file.write_all(text)?)
+}
+
+/// Whether a fanotify group of `server` ignores what is written to `inode`.
+fn ignores_writes(server: u32, inode: u64) -> bool {
+    let Ok(all) = fs::read_dir(format!("/proc/{server}/fdinfo")) else {
+        return false;
+    };
+    let mark = format!("fanotify ino:{inode:x} ");
+    all.flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .any(|line| line.starts_with(&mark) && line.contains("ignored_mask:2"))
 }

@@ -33,7 +33,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +41,7 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::{Mutex, RwLock};
 
+use super::inode::Inode;
 use super::mounts::Mount;
 use crate::engine::{NodeId, Notifier};
 use crate::sys::clock;
@@ -62,6 +63,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub enum Trust {
     /// Nobody tells if it becomes stale.
     Unwatched,
+    /// Nobody tells, but soon somebody will.
+    Pending,
     /// It is told if it becomes stale.
     Watched,
     /// It may have become stale on its way, and have been told already.
@@ -129,6 +132,8 @@ pub struct Watch {
     serving: RwLock<HashSet<i32>>,
     /// Since when the thread listens, 0 if it does not.
     up: AtomicU64,
+    /// The thread is about to listen.
+    pending: AtomicBool,
     /// When events were taken up last.
     taken_up: AtomicU64,
     counters: Counters,
@@ -155,6 +160,7 @@ impl Watch {
             superblocks: RwLock::default(),
             serving: RwLock::default(),
             up: AtomicU64::new(0),
+            pending: AtomicBool::new(false),
             taken_up: AtomicU64::new(0),
             counters: Counters::default(),
             wake: None,
@@ -217,6 +223,7 @@ impl Watch {
         let Some(table) = self.table.lock().take() else {
             return;
         };
+        self.pending.store(true, Ordering::SeqCst);
         let watch = Arc::clone(self);
         let body = move || {
             let _ = crate::sys::thread::accept_only_interrupt();
@@ -228,7 +235,10 @@ impl Watch {
             .spawn(body);
         match started {
             Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => tracing::warn!(%error, "changes on the host are not watched"),
+            Err(error) => {
+                self.pending.store(false, Ordering::SeqCst);
+                tracing::warn!(%error, "changes on the host are not watched");
+            }
         }
     }
 
@@ -253,14 +263,24 @@ impl Watch {
     /// What an answer is worth that was asked for at the time `asked`.
     pub fn trust(&self, asked: u64) -> Trust {
         let up = self.up.load(Ordering::SeqCst);
-        if up == 0 || up >= asked {
-            Trust::Unwatched
-        } else if self.taken_up.load(Ordering::SeqCst) < asked
+        if up == 0 {
+            self.unwatched()
+        } else if up < asked
+            && self.taken_up.load(Ordering::SeqCst) < asked
             && clock::now().saturating_sub(asked) < TRUST.as_nanos() as u64 / 2
         {
             Trust::Watched
         } else {
             Trust::Overtaken
+        }
+    }
+
+    /// What an answer is worth about a file system that is not marked.
+    pub fn unwatched(&self) -> Trust {
+        if self.pending.load(Ordering::SeqCst) {
+            Trust::Pending
+        } else {
+            Trust::Unwatched
         }
     }
 
@@ -321,6 +341,33 @@ impl Watch {
             (known.device, mounts)
         })
         .collect()
+    }
+
+    /// `inode`, which the kernel writes to by itself, changes all the time: says nothing more about that until it is no
+    /// longer open for writing.
+    fn mute(&self, inode: &Inode) {
+        let fd = inode.ways.lock().fd.clone();
+        let (Some(groups), Some(fd)) = (self.groups.get(), fd) else {
+            return;
+        };
+        // Two that start or stop writing now see each other.
+        if groups.inodes.mute(&*fd).is_ok() {
+            inode.muted.store(true, Ordering::SeqCst);
+            if inode.writers.load(Ordering::SeqCst) == 0 {
+                self.unmute(inode);
+            }
+        }
+    }
+
+    /// Nobody has `inode` open for writing any more.
+    pub fn unmute(&self, inode: &Inode) {
+        if !inode.muted.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let fd = inode.ways.lock().fd.clone();
+        if let (Some(groups), Some(fd)) = (self.groups.get(), fd) {
+            let _ = groups.inodes.unmute(&*fd);
+        }
     }
 
     /// Drops the cached attributes of `node`.

@@ -33,6 +33,9 @@ use crate::sys::{clock, stat};
 /// How long events gather.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// Rounds after which a file is written to all the time.
+const ROUNDS: u32 = 3;
+
 /// Bytes of events read at a time, and how often in one round.
 const BUFFER: usize = 64 * 1024;
 const READS: usize = 64;
@@ -98,6 +101,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
         return;
     }
     if !watch.listen() {
+        watch.pending.store(false, Ordering::SeqCst);
         return;
     }
     let Some(groups) = watch.groups.get() else {
@@ -116,6 +120,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
     };
     let result = catch_unwind(AssertUnwindSafe(|| worker.work(mount_table)));
     watch.up.store(0, Ordering::SeqCst);
+    watch.pending.store(false, Ordering::SeqCst);
     let reason = match result {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
@@ -137,6 +142,7 @@ impl Worker<'_> {
     fn work(&mut self, mount_table: File) -> io::Result<()> {
         let mut mount_table = mountings::Table::new(mount_table)?;
         self.watch.up.store(clock::now(), Ordering::SeqCst);
+        self.watch.pending.store(false, Ordering::SeqCst);
         loop {
             let mounted = match self.wait(&mount_table)? {
                 Woken::End => return Ok(()),
@@ -266,6 +272,9 @@ impl Worker<'_> {
             _ => false,
         };
         let offset = if contents { 0 } else { -1 };
+        if inode.kind == libc::S_IFREG && happened.contains(Happened::MODIFY) {
+            self.written_to(inode);
+        }
         for name in &names {
             self.notifier.invalidate_entry(inode.node, name);
         }
@@ -279,6 +288,16 @@ impl Worker<'_> {
                 self.later(Again::Names(inode.node, names));
             }
             self.later(Again::Inode(inode.node, offset));
+        }
+    }
+
+    /// Stops listening to what is written to `inode` if the kernel does that by itself, round after round: each write
+    /// makes an event, and what is known about such a file lives for a moment only anyway.
+    fn written_to(&self, inode: &Inode) {
+        let rounds = inode.rounds.fetch_add(1, Ordering::Relaxed) + 1;
+        let through = inode.writers.load(Ordering::SeqCst) > 0 && inode.ways.lock().data.is_open();
+        if through && rounds >= ROUNDS && !inode.muted.load(Ordering::SeqCst) {
+            self.watch.mute(inode);
         }
     }
 
