@@ -99,7 +99,7 @@ impl PassthroughFs {
         let truncate = requested & OFlag::O_TRUNC;
         let held = self.fd(inode)?;
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
-        if kill_suidgid && !truncate.is_empty() {
+        if !truncate.is_empty() && Self::must_kill_bits(cx, kill_suidgid) {
             self.kill_bits(cx, &file)?;
         }
         let stat = stat::of(&file)?;
@@ -195,7 +195,7 @@ impl PassthroughFs {
             return Err(Errno::EBADF);
         };
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
-        if write.kill_suidgid {
+        if write.kill_suidgid || (!write.from_cache && Self::must_kill_bits(cx, false)) {
             // Before the contents change: they must not run with the owner's rights.
             self.kill_bits(cx, &**file)?;
         }

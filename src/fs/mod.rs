@@ -49,6 +49,7 @@ mod synthetic;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unchecked;
 mod xattr;
 
 use std::ffi::{CStr, OsStr};
@@ -465,14 +466,14 @@ impl FileSystem for PassthroughFs {
 
     fn setxattr(
         &self,
-        _cx: &Context<'_>,
+        cx: &Context<'_>,
         node: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
         kill_sgid: bool,
     ) -> Result<()> {
-        self.do_setxattr(node, name, value, flags, kill_sgid)
+        self.do_setxattr(cx, node, name, value, flags, kill_sgid)
     }
 
     fn getxattr(
