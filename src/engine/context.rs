@@ -97,9 +97,15 @@ pub(crate) struct Detached {
 #[cfg(test)]
 impl Detached {
     pub(crate) fn new() -> Detached {
+        use fuse_proto::flags::InitFlags;
+        Detached::of(fuse_proto::FUSE_KERNEL_MINOR_VERSION, InitFlags::all())
+    }
+
+    /// With a kernel of the version 7.`minor` that has `flags` only.
+    pub(crate) fn of(minor: u32, flags: fuse_proto::flags::InitFlags) -> Detached {
         let negotiated = Negotiated {
-            minor: fuse_proto::FUSE_KERNEL_MINOR_VERSION,
-            flags: fuse_proto::flags::InitFlags::all(),
+            minor,
+            flags,
             offered: fuse_proto::flags::InitFlags::all(),
             max_write: 1 << 17,
             max_pages: 32,

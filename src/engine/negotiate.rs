@@ -104,7 +104,11 @@ impl Negotiated {
         }
         let mut wanted = OF_THE_ENGINE | (OF_THE_FILE_SYSTEM & wishes.flags);
         wanted.set(InitFlags::OVER_IO_URING, wishes.io_uring);
-        let flags = offered & wanted;
+        let mut flags = offered & wanted;
+        // Before Linux 5.11 the kernel clears set-id bits itself, but not when a file is truncated by its being opened.
+        if !flags.contains(InitFlags::HANDLE_KILLPRIV_V2) {
+            flags.remove(InitFlags::ATOMIC_O_TRUNC);
+        }
         // A kernel of a later major version is told ours, and offers again.
         let same_major = offer.major == FUSE_KERNEL_VERSION;
         let minor = if same_major {
@@ -229,6 +233,17 @@ mod tests {
         let negotiated = Negotiated::new(&offer(45, flags), &WISHES).unwrap();
         assert!(!negotiated.flags.contains(InitFlags::CREATE_SUPP_GROUP));
         assert_eq!(negotiated.reply().flags2, 0);
+    }
+
+    #[test]
+    fn opening_truncates_only_if_that_clears_set_id_bits() {
+        let wishes = Wishes {
+            flags: InitFlags::ATOMIC_O_TRUNC | InitFlags::HANDLE_KILLPRIV_V2,
+            ..WISHES
+        };
+        let flags = |offered| Negotiated::new(&offer(32, offered), &wishes).unwrap().flags;
+        assert_eq!(flags(wishes.flags), wishes.flags);
+        assert_eq!(flags(InitFlags::ATOMIC_O_TRUNC), InitFlags::empty());
     }
 
     #[test]

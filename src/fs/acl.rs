@@ -14,9 +14,12 @@ const VERSION: u32 = 2;
 const TAG_USER: u16 = 0x02;
 const TAG_GROUP: u16 = 0x08;
 
+/// Name of the ACL that is checked at each access.
+pub const ACCESS: &CStr = c"system.posix_acl_access";
+
 /// Whether the extended attribute `name` is an ACL.
 pub fn is_acl(name: &CStr) -> bool {
-    name == c"system.posix_acl_access" || name == c"system.posix_acl_default"
+    name == ACCESS || name == c"system.posix_acl_default"
 }
 
 /// Changes the ids in the ACL `value` from the host's to the presented ones.

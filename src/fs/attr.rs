@@ -192,7 +192,7 @@ impl PassthroughFs {
         let inode = self.host_to_change(node)?;
         let fd = self.fd_or_open_file(&inode, fh)?;
         if let Some(size) = set.size {
-            if set.kill_suidgid {
+            if Self::must_kill_bits(cx, set.kill_suidgid) {
                 self.kill_bits(cx, &*fd)?;
             }
             self.resize(cx, &inode, &fd, fh, size)?;

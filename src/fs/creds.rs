@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
+use super::unchecked::status;
 use crate::engine::{Creation, Errno, Result};
 use crate::sys::{capability, creds};
 
@@ -220,15 +221,10 @@ impl super::PassthroughFs {
         if self.id_map.gids.host(cx.gid) == Some(gid) {
             return true;
         }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", cx.pid));
-        let status = status.unwrap_or_default();
-        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
-        groups.is_some_and(|groups| {
-            let mut groups = groups
-                .split_whitespace()
-                .filter_map(|group| group.parse().ok());
-            groups.any(|group| self.id_map.gids.host(group) == Some(gid))
-        })
+        status(cx, "Groups:")
+            .split_whitespace()
+            .filter_map(|group| group.parse().ok())
+            .any(|group| self.id_map.gids.host(group) == Some(gid))
     }
 
     /// Who makes what `creation` describes.

@@ -111,7 +111,10 @@ impl PassthroughFs {
         }
         // The host says whether it can be written to: the kernel would say EIO for any reason not to.
         let file = self.open_host(inode, (requested & OPEN_FLAGS) | truncate)?;
-        if kill_suidgid && !truncate.is_empty() && self.kill_bits(cx, &file)? {
+        if !truncate.is_empty()
+            && Self::must_kill_bits(cx, kill_suidgid)
+            && self.kill_bits(cx, &file)?
+        {
             // The kernel goes on with the mode it knows, and might execute the file with its owner's rights.
             cx.notifier.invalidate_inode(inode.node, -1, 0);
         }
@@ -303,7 +306,7 @@ impl PassthroughFs {
         let file = &self.host_file(&handle)?;
         treat_set_id(SetId::Keep)?;
         let offset = i64::try_from(write.offset).map_err(|_| Errno::EFBIG)?;
-        if write.kill_suidgid {
+        if write.kill_suidgid || (!write.from_cache && Self::must_kill_bits(cx, false)) {
             // Before the contents change: they must not run with the owner's rights.
             if self.kill_bits(cx, &**file)? {
                 cx.notifier.expire_attributes_of_used(node);

@@ -9,14 +9,14 @@ use super::{Access, PassthroughFs};
 use crate::engine::{Context, Errno, FileHandle, IoctlRequest, NodeId, Result};
 use crate::sys::file;
 
-const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+pub(super) const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_GETVERSION: u32 = 0x8008_7601;
 const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
 const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 const FS_IOC32_GETVERSION: u32 = 0x8004_7601;
-const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+pub(super) const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+pub(super) const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 
 /// Bytes of the argument of the flag commands that are used, whatever their number says.
 const FLAGS: usize = 4;
@@ -58,6 +58,7 @@ impl PassthroughFs {
                 padded[..bytes.len()].copy_from_slice(bytes);
                 *word = u64::from_ne_bytes(padded);
             }
+            self.may_set_flags(cx, &file, command, &words)?;
         }
         let result = file::ioctl(file, command, &mut words)?;
         if writes {

@@ -53,6 +53,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod through;
+mod unchecked;
 mod watch;
 mod xattr;
 
@@ -531,14 +532,14 @@ impl FileSystem for PassthroughFs {
 
     fn setxattr(
         &self,
-        _cx: &Context<'_>,
+        cx: &Context<'_>,
         node: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
         kill_sgid: bool,
     ) -> Result<()> {
-        self.do_setxattr(node, name, value, flags, kill_sgid)
+        self.do_setxattr(cx, node, name, value, flags, kill_sgid)
     }
 
     fn getxattr(

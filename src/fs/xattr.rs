@@ -35,6 +35,7 @@ impl PassthroughFs {
 
     pub(super) fn do_setxattr(
         &self,
+        cx: &Context<'_>,
         node: NodeId,
         name: &CStr,
         value: &[u8],
@@ -50,10 +51,13 @@ impl PassthroughFs {
         acl::to_host(&mut value, &self.id_map)?;
         treat_set_id(SetId::Keep)?;
         xattr::set(proc, fd.as_fd(), name, &value, flags)?;
-        if kill_sgid {
+        if name == acl::ACCESS {
             // The host would go by the groups of this thread, which are not the caller's.
-            let mode = stat::of(&*fd)?.mode();
-            if mode & libc::S_ISGID != 0 {
+            let stat = stat::of(&*fd)?;
+            let mode = stat.mode();
+            if mode & libc::S_ISGID != 0
+                && self.must_kill_group_bit(cx, stat.raw().stx_gid, kill_sgid)
+            {
                 self.change_mode(&*fd, mode & 0o7777 & !libc::S_ISGID)?;
             }
         }

@@ -15,7 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A hang is a failure after this long.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub fn deadline() -> Duration {
+    Duration::from_secs(60) * crate::parameter::patience()
+}
 
 /// The program under test.
 pub const CNTR: &str = env!("CARGO_BIN_EXE_cntr");
@@ -278,7 +280,7 @@ pub fn finish(command: &mut Command) -> Result<Output, Failed> {
     let pid = Pid::from_raw(child.id().cast_signed());
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait_with_output()));
-    match told.recv_timeout(DEADLINE) {
+    match told.recv_timeout(deadline()) {
         Ok(output) => Ok(output?),
         Err(_) => {
             // Nobody has waited for it, so the number is its own.

@@ -2,7 +2,7 @@
 //! that the engine does not either.
 //!
 //! Some names behave badly when they are read: `wait` until it is interrupted or released, saying so; `stuck` ignores
-//! interrupts for [`STUCK`] without saying anything; `panic` panics.
+//! interrupts for [`stuck`], or until it is released, without saying anything; `panic` panics.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,8 +20,12 @@ use fuse_proto::dirent::DirentWriter;
 use fuse_proto::flags::{InitFlags, OpenFlags};
 use fuse_proto::fuse_attr;
 
-/// How long `stuck` is stuck.
-pub const STUCK: Duration = Duration::from_secs(3);
+use crate::parameter::patience;
+
+/// How long `stuck` is stuck at most.
+pub fn stuck() -> Duration {
+    Duration::from_secs(3) * patience()
+}
 
 const TTL: Duration = Duration::ZERO;
 
@@ -80,7 +84,7 @@ impl MemoryFs {
         self.release.notify_all();
     }
 
-    /// From now on requests of `wait` wait again.
+    /// From now on requests of `wait` and `stuck` wait again.
     #[allow(dead_code, reason = "not every test waits")]
     pub fn hold_again(&self) {
         *self.released.lock().unwrap() = false;
@@ -255,9 +259,10 @@ impl FileSystem for MemoryFs {
         match name.as_ref().and_then(|name| name.to_str()) {
             Some("wait") => self.wait(cx),
             Some("stuck") => {
-                let end = Instant::now() + STUCK;
-                while let Some(left) = end.checked_duration_since(Instant::now()) {
-                    std::thread::sleep(left);
+                let end = Instant::now() + stuck();
+                let mut released = self.released.lock().unwrap();
+                while !*released && let Some(left) = end.checked_duration_since(Instant::now()) {
+                    released = self.release.wait_timeout(released, left).unwrap().0;
                 }
                 Ok(Data::Bytes(Bytes::from_static(b"late")))
             }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -10,8 +11,9 @@ use rustix::fs::{AtFlags, CWD, Dev, FileType, Mode, OFlags, RenameFlags, renamea
 use rustix::io::Errno;
 
 use crate::support::backing::Kind;
+use crate::support::kernel;
 use crate::support::mount::Mount;
-use crate::support::runner::Suite;
+use crate::support::runner::{Skip, Suite};
 
 pub fn add(suite: &mut Suite) {
     suite.test("exclusive_creation", exclusive_creation);
@@ -135,10 +137,17 @@ fn exchange(kind: Kind) -> Result<()> {
 }
 
 fn unnamed_file(kind: Kind) -> Result<()> {
+    kernel::need("O_TMPFILE on FUSE", (6, 1))?;
     let mount = Mount::new(kind, &[])?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(CWD, mount.path(), flags, Mode::from_raw_mode(0o640))
-        .context("O_TMPFILE")?;
+    let unnamed =
+        |directory: &Path| rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o640));
+    if unnamed(&mount.reference()).err() == Some(Errno::OPNOTSUPP) {
+        ensure!(unnamed(mount.path()).err() == Some(Errno::OPNOTSUPP));
+        mount.close()?;
+        return Err(Skip::new(format!("{kind} has no O_TMPFILE on this kernel")).into());
+    }
+    let fd = unnamed(mount.path()).context("O_TMPFILE")?;
     rustix::io::write(&fd, b"text")?;
     ensure!(rustix::fs::fstat(&fd)?.st_nlink == 0);
     ensure!(fs::read_dir(mount.path())?.count() == 0);

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::support::backing::Kind;
+use crate::support::kernel;
 use crate::support::mapping::Mapping;
 use crate::support::mount::Mount;
 use crate::support::runner::Suite;
@@ -166,6 +167,7 @@ fn copy_range(kind: Kind) -> Result<()> {
 
 fn append_from_both_sides() -> Result<()> {
     const LINES: usize = 1000;
+    kernel::need("appending past the page cache", (6, 6))?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.host("log"), "")?;
     let sides = [

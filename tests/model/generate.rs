@@ -4,6 +4,7 @@ use fastrand::Rng;
 use rustix::fs::{FallocateFlags, OFlags, RenameFlags};
 
 use crate::support::backing::Kind;
+use crate::support::kernel;
 use crate::support::server::{Peer, peer};
 
 use crate::op::{Name, Op, SLOTS, Step, Target, Time};
@@ -32,12 +33,20 @@ pub fn sequence(kind: Kind, seed: u64, len: usize) -> Vec<Step> {
 fn adapt(kind: Kind, mut step: Step) -> Step {
     if let Op::Fallocate { mode, .. } = &mut step.op {
         // Refused by the kernel before the server is asked (EOPNOTSUPP).
-        let refused = FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
+        let mut refused = FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
+        refused.set(FallocateFlags::ZERO_RANGE, !kernel::is_at_least(5, 14));
         if peer() != Peer::Bind && FallocateFlags::from_bits_retain(*mode).intersects(refused) {
             *mode = FallocateFlags::empty().bits();
         }
-        // tmpfs alone keeps set-id bits when an ordinary user calls fallocate.
-        if kind == Kind::Tmpfs {
+        // Before Linux 6.14 a hole that ext4 is to punch behind the end leaves set-id bits and file capabilities alone.
+        if [Kind::Ext4, Kind::Overlay].contains(&kind)
+            && !kernel::is_at_least(6, 14)
+            && FallocateFlags::from_bits_retain(*mode).contains(FallocateFlags::PUNCH_HOLE)
+        {
+            *mode = FallocateFlags::empty().bits();
+        }
+        // tmpfs alone keeps set-id bits when an ordinary user calls fallocate; before Linux 5.11 the mount keeps some.
+        if kind == Kind::Tmpfs || !kernel::is_at_least(5, 11) {
             step.user = 0;
         }
     }
@@ -48,10 +57,22 @@ fn adapt(kind: Kind, mut step: Step) -> Step {
     {
         *name = "user.a";
     }
-    // A direct read of btrfs itself leaves the access time alone; the server reads through the page cache.
-    if kind == Kind::Btrfs
-        && let Op::DirectRead { path, .. } = &step.op
-    {
+    let without = match &step.op {
+        // A direct read of btrfs itself leaves the access time alone; the server reads through the page cache.
+        Op::DirectRead { path, .. } if kind == Kind::Btrfs => Some(path),
+        // tmpfs itself has no direct I/O before Linux 6.6.
+        Op::DirectRead { path, .. } if kind == Kind::Tmpfs && !kernel::is_at_least(6, 6) => {
+            Some(path)
+        }
+        // FUSE has no unnamed files before Linux 6.1.
+        Op::Open { path, flags, .. }
+            if flags.contains(OFlags::TMPFILE) && !kernel::is_at_least(6, 1) =>
+        {
+            Some(path)
+        }
+        _ => None,
+    };
+    if let Some(path) = without {
         step.op = Op::Stat {
             path: path.clone(),
             follow: true,

@@ -10,6 +10,7 @@ use rustix::fs::{self, AtFlags, CWD, SeekFrom, Statx, StatxFlags, StatxTimestamp
 use rustix::io::Errno;
 
 use crate::op::Name;
+use crate::support::kernel;
 
 /// Bytes, without keeping them all.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,7 +89,12 @@ impl Seen {
             uid: stat.stx_uid,
             gid: stat.stx_gid,
             nlink: stat.stx_nlink,
-            size: stat.stx_size,
+            // Linux 5.10 shows the size that a removed directory had; 6.1 does not any more.
+            size: if stat.stx_nlink == 0 && !kernel::is_at_least(6, 1) && self.is_directory() {
+                0
+            } else {
+                stat.stx_size
+            },
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
             block: stat.stx_blksize,
             atime: stamp(stat.stx_atime),
@@ -107,6 +113,10 @@ impl Seen {
         })
     }
 
+    fn is_directory(&self) -> bool {
+        self.mode() & libc::S_IFMT == libc::S_IFDIR
+    }
+
     /// The inode number.
     pub fn inode(&self) -> u64 {
         self.0.stx_ino
@@ -123,7 +133,8 @@ impl Seen {
         let moment = |time: StatxTimestamp| {
             i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
         };
-        let born = if stat.stx_mask & StatxFlags::BTIME.bits() == 0 {
+        // FUSE cannot ask for it before Linux 6.6.
+        let born = if stat.stx_mask & StatxFlags::BTIME.bits() == 0 || !kernel::is_at_least(6, 6) {
             -1
         } else {
             moment(stat.stx_btime)

@@ -11,12 +11,14 @@ use rustix::fs::{CWD, XattrFlags};
 
 use crate::support::backing::Kind;
 use crate::support::mount::Mount;
+use crate::support::parameter::patience;
 use crate::support::wait;
 
 /// Checks that every kind of change on the host is seen within `limit`. The mount has looked at everything before,
 /// so that it has something to be stale with.
 pub fn run(options: &[&str], limit: Duration) -> Result<()> {
     let mount = Mount::new(Kind::Ext4, options)?;
+    let limit = limit * patience();
     let (host, view) = (mount.source().to_owned(), mount.path().to_owned());
     fs::create_dir(host.join("d"))?;
     let open = {

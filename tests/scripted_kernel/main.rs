@@ -3,6 +3,8 @@
 
 #[path = "../engine/memory.rs"]
 mod memory;
+#[path = "../support/parameter.rs"]
+mod parameter;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 //! * `CNTR_TEST_PEER`: what is mounted: `cntr` (the binary under test, the default), `bind` (a bind mount: every test
 //!   must pass, so a failure is a flaw of the test) or `bindfs` (a server with known flaws the tests must find).
 //! * `CNTR_TEST_OPTIONS`: mount options for every mount of the binary under test, such as `transport=classic`.
+//! * `CNTR_TEST_PATIENCE`: a factor for the time a test may take, for emulated machines.
 
 // Every test binary uses a part of this module.
 #![allow(dead_code)]
@@ -13,6 +14,7 @@
 pub mod backing;
 pub mod connection;
 pub mod counts;
+pub mod kernel;
 pub mod load;
 pub mod mapping;
 pub mod mount;

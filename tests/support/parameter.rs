@@ -1,4 +1,5 @@
-//! FUSE over io_uring is switched off after boot; `CNTR_TEST_URING=off` leaves it so.
+//! What the environment and the kernel are set to. FUSE over io_uring is switched off after boot;
+//! `CNTR_TEST_URING=off` leaves it so.
 
 // Every test binary uses a part of this module.
 #![allow(dead_code)]
@@ -27,6 +28,16 @@ impl Uring {
         let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
         let enabled = fs::read_to_string(PARAMETER).unwrap_or_default();
         enabled.trim() == "Y" && disabled.trim() != "2"
+    }
+}
+
+/// By how much tests may take longer than on a machine of its own: `CNTR_TEST_PATIENCE`, a whole number.
+pub fn patience() -> u32 {
+    match env::var("CNTR_TEST_PATIENCE") {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("CNTR_TEST_PATIENCE={text} is no number")),
+        Err(_) => 1,
     }
 }
 

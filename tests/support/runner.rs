@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
-use super::parameter::Uring;
+use super::parameter::{self, Uring};
 use super::{backing, connection, mount};
 
 /// Why a test cannot run here.
@@ -91,6 +91,7 @@ impl Suite {
         body: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) {
         let name = name.into();
+        let limit = limit * parameter::patience();
         let unable = self.unable.clone();
         let skipped = Arc::clone(&self.skipped);
         let running = Arc::clone(&self.running);

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, set_parent_process_death_signal, setrlimit};
 
+use super::parameter::Uring;
 use super::runner::Skip;
 use super::wait;
 
@@ -65,7 +66,15 @@ impl Server {
                 let mut options = vec!["allow_other".to_owned()];
                 options.extend(env::var("CNTR_TEST_OPTIONS").ok());
                 options.extend(setup.options.iter().cloned());
-                command.arg("-o").arg(options.join(","));
+                let options = options.join(",");
+                if options.split(',').any(|option| option == "transport=uring")
+                    && !Uring::is_enabled()
+                {
+                    return Err(
+                        Skip::new("this kernel has no FUSE over io_uring, or it is off").into(),
+                    );
+                }
+                command.arg("-o").arg(options);
                 command
             }
             Peer::Bindfs => {

@@ -115,6 +115,104 @@ fn set_user_id_bits_go_exactly_when_asked_for() {
 }
 
 #[test]
+fn set_id_bits_go_unasked_on_kernels_that_do_not_ask() {
+    if not_root() {
+        return;
+    }
+    let mut served = Served::new(tempfile::tempdir().unwrap(), |_| ());
+    served.detached = Detached::of(32, InitFlags::POSIX_ACL);
+    let path = served.host("file");
+    fs::write(&path, "12345").unwrap();
+    let node = served.node("file");
+    let open = |flags: i32| served.fs.open(&served.cx(), node, flags as u32, false);
+    let opened = open(libc::O_RDWR).unwrap();
+    let shorter = SetAttr {
+        size: Some(1),
+        ..SetAttr::default()
+    };
+    for (uid, left) in [(0, 0o6777), (1000, 0o777)] {
+        let cx = served.detached.context(uid, uid);
+        set_mode(&path, 0o6777);
+        let payload = Payload::Bytes(b"x");
+        let request = at(0, libc::O_RDWR);
+        let written = served.fs.write(&cx, node, opened.fh, &request, payload);
+        assert_eq!((written.unwrap(), mode(&path)), (1, left));
+        set_mode(&path, 0o6777);
+        served.fs.setattr(&cx, node, None, &shorter).unwrap();
+        assert_eq!(mode(&path), left);
+        set_mode(&path, 0o6777);
+        let flags = (libc::O_WRONLY | libc::O_TRUNC) as u32;
+        served.fs.open(&cx, node, flags, false).unwrap();
+        assert_eq!(mode(&path), left);
+    }
+    // Pages of a mapping come from nobody in particular.
+    set_mode(&path, 0o6777);
+    let request = WriteRequest {
+        from_cache: true,
+        ..at(0, libc::O_RDWR)
+    };
+    let cx = served.detached.context(1000, 1000);
+    let payload = Payload::Bytes(b"x");
+    served
+        .fs
+        .write(&cx, node, opened.fh, &request, payload)
+        .unwrap();
+    assert_eq!(mode(&path), 0o6777);
+}
+
+#[test]
+fn flags_belong_to_the_owner_also_on_kernels_that_do_not_check() {
+    const GET: u32 = 0x8008_6601;
+    const SET: u32 = 0x4008_6602;
+    const NODUMP: u32 = 0x40;
+    const IMMUTABLE: u32 = 0x10;
+    if not_root() {
+        return;
+    }
+    // Beside the program: the temporary directory may be a tmpfs, which has no flags on old kernels.
+    let program = std::env::current_exe().unwrap();
+    let dir = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let mut served = Served::new(dir, |_| ());
+    let path = served.host("file");
+    fs::write(&path, "").unwrap();
+    std::os::unix::fs::chown(&path, Some(1000), Some(1000)).unwrap();
+    let node = served.node("file");
+    let opened = served
+        .fs
+        .open(&served.cx(), node, libc::O_RDONLY as u32, false)
+        .unwrap();
+    let ioctl = |served: &Served, uid, command, flags: u32| {
+        let mut input = [0; 8];
+        input[..4].copy_from_slice(&flags.to_ne_bytes());
+        let request = IoctlRequest {
+            command,
+            argument: 0,
+            input: &input,
+            directory: false,
+            compat: false,
+        };
+        let mut out = [0; 8];
+        let cx = served.detached.context(uid, uid);
+        let result = served.fs.ioctl(&cx, node, opened.fh, &request, &mut out);
+        result.map(|_| u32::from_ne_bytes([out[0], out[1], out[2], out[3]]))
+    };
+    let Ok(flags) = ioctl(&served, 0, GET, 0) else {
+        eprintln!("skipped: the file system has no inode flags");
+        return;
+    };
+    // A kernel that asks has checked.
+    ioctl(&served, 2000, SET, flags | NODUMP).unwrap();
+    served.detached = Detached::of(33, InitFlags::POSIX_ACL);
+    assert_eq!(ioctl(&served, 2000, SET, flags), Err(Errno::EACCES));
+    assert_eq!(
+        ioctl(&served, 1000, SET, flags | IMMUTABLE),
+        Err(Errno::EPERM)
+    );
+    ioctl(&served, 1000, SET, flags).unwrap();
+    assert_eq!(ioctl(&served, 2000, GET, 0), Ok(flags));
+}
+
+#[test]
 fn appends_and_write_back_of_the_same_descriptor() {
     let served = Served::new(tempfile::tempdir().unwrap(), |_| ());
     let path = served.host("log");
