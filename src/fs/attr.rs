@@ -217,6 +217,10 @@ impl PassthroughFs {
             if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
                 through::decide_anew(&inode);
             }
+            if set.size.is_some() && Self::must_kill_bits(cx, false) {
+                // It comes from the kernel, which has cleared less than the host would.
+                self.kill_bits(cx, &*fd)?;
+            }
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);

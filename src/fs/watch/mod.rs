@@ -53,7 +53,7 @@ const TRUST: Duration = Duration::from_secs(1);
 
 /// How long a session lives before the host is watched: taking the marks back takes the kernel 15 ms, which most
 /// commands of a session do not take.
-const SETTLED: Duration = Duration::from_millis(200);
+const SETTLED: Duration = Duration::from_millis(60);
 
 /// How long the end of a session waits for the thread, which may hang with the host's file system.
 const PATIENCE: Duration = Duration::from_secs(1);
