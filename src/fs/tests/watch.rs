@@ -1,6 +1,7 @@
 //! What the host changes, and what the kernel would be told of it.
 
 use std::fs;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -70,18 +71,25 @@ fn covered_answers_live_long_and_changes_are_told() {
     // The kernel knows what it has asked for itself.
     std::thread::sleep(Duration::from_millis(100));
     served.detached.notifier().take_queued();
-    std::thread::scope(|scope| {
+    let (done, over) = (Barrier::new(2), Barrier::new(2));
+    let told = std::thread::scope(|scope| {
         scope.spawn(|| {
             served.fs.enter_thread().unwrap();
             served
                 .fs
                 .unlink(&served.cx(), NodeId::ROOT, OsStr::new("other"))
                 .unwrap();
+            done.wait();
+            // What a thread did is nobody's once it has ended.
+            over.wait();
         });
-    });
-    fs::write(served.host("marker"), "").unwrap();
-    let told = told(&served.detached, |told| {
-        told.contains(&(NodeId::ROOT, None, Some("marker".into())))
+        done.wait();
+        fs::write(served.host("marker"), "").unwrap();
+        let told = told(&served.detached, |told| {
+            told.contains(&(NodeId::ROOT, None, Some("marker".into())))
+        });
+        over.wait();
+        told
     });
     assert!(
         !told.contains(&(NodeId::ROOT, None, Some("other".into()))),
