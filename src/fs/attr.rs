@@ -179,6 +179,10 @@ impl PassthroughFs {
         }
         if let Some(mode) = set.mode {
             self.change_mode(&*fd, mode & 0o7777)?;
+            if set.size.is_some() && Self::must_kill_bits(cx, false) {
+                // It comes from the kernel, which has cleared less than the host would.
+                self.kill_bits(cx, &*fd)?;
+            }
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = [set.atime, set.mtime].map(timespec);

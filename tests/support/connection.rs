@@ -17,6 +17,11 @@ impl Connection {
         Connection { minor }
     }
 
+    /// Its number, which a later one may get.
+    pub fn minor(self) -> u32 {
+        self.minor
+    }
+
     fn path(self) -> PathBuf {
         Path::new(DIRECTORY).join(self.minor.to_string())
     }

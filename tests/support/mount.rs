@@ -12,6 +12,7 @@ use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
 
 use super::backing::{self, Kind};
 use super::connection::Connection;
+use super::parameter::patience;
 use super::server::{Peer, Server, Setup, peer};
 use super::{mountinfo, runner, wait};
 
@@ -205,7 +206,7 @@ impl Mount {
             } else {
                 UnmountFlags::empty()
             };
-            let busy = !wait::until(Duration::from_secs(5), || {
+            let busy = !wait::until(Duration::from_secs(5) * patience(), || {
                 unmount(&self.point, flags).is_ok()
             });
             if busy {
@@ -214,7 +215,7 @@ impl Mount {
             }
         }
         if let Some(mut server) = self.server.take() {
-            let mut status = server.wait(wait::LONG);
+            let mut status = server.wait(wait::LONG * patience());
             if status.is_none() {
                 problems.push("the server did not end after the unmount".to_owned());
                 server.signal(Signal::SIGTERM);
@@ -237,11 +238,13 @@ impl Mount {
             problems.push(format!("{} is still mounted", self.point.display()));
             let _ = unmount(&self.point, UnmountFlags::DETACH);
         }
-        if let Some(connection) = self.connection.take()
-            && !wait::until(Duration::from_secs(10), || !connection.exists())
-        {
-            problems.push("the FUSE connection is left".to_owned());
-            connection.abort();
+        if let Some(connection) = self.connection.take() {
+            // A mount of a test beside this one may have got the number meanwhile: it must not be aborted.
+            let gone = || !connection.exists() || mountinfo::shows(connection.minor());
+            if !wait::until(Duration::from_secs(10) * patience(), gone) {
+                problems.push("the FUSE connection is left".to_owned());
+                connection.abort();
+            }
         }
         if let Some(guard) = self.guard.take() {
             guarded().retain(|other| !Arc::ptr_eq(other, &guard));

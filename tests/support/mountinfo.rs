@@ -27,6 +27,12 @@ pub fn at(point: &Path) -> Option<MountEntry> {
     all().into_iter().rfind(|entry| entry.point == point)
 }
 
+/// Whether a FUSE mount has this minor device number.
+pub fn shows(minor: u32) -> bool {
+    let mut all = all().into_iter();
+    all.any(|entry| entry.minor == minor && entry.fs_type.starts_with("fuse"))
+}
+
 fn parse(line: &[u8]) -> Option<MountEntry> {
     let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     let dash = fields.iter().position(|&f| f == b"-")?;
