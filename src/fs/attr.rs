@@ -209,7 +209,7 @@ impl PassthroughFs {
             if cx.uid != 0 {
                 self.kill_bits(cx, &*fd)?;
             }
-            treat_set_id(SetId::Keep)?;
+            keep_set_id(&*fd)?;
             change_owner(&*fd, uid, gid)?;
         }
         if let Some(mode) = set.mode {
@@ -251,7 +251,7 @@ impl PassthroughFs {
         if let Some(handle) = fh.and_then(|fh| self.handles.get(fh).ok())
             && let Some(file) = handle.writable()
         {
-            treat_set_id(SetId::Keep)?;
+            keep_set_id(fd)?;
             return Ok(cx.block_in_place(|| ftruncate(file, size))?);
         }
         match inode.kind {
@@ -259,7 +259,7 @@ impl PassthroughFs {
             libc::S_IFDIR => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
-        treat_set_id(SetId::Keep)?;
+        keep_set_id(fd)?;
         // Not the same as ftruncate(2): without an open file, some file systems leave the times alone if the size stays.
         Ok(cx.block_in_place(|| self.descriptors.truncate(fd, size))?)
     }
@@ -298,7 +298,7 @@ impl PassthroughFs {
             return Ok(());
         }
         self.kill_bits(cx, fd)?;
-        treat_set_id(SetId::Keep)?;
+        keep_set_id(fd)?;
         change_owner(fd, None, None)
     }
 
@@ -374,6 +374,15 @@ impl PassthroughFs {
             Node::Host(inode) => Ok(inode),
         }
     }
+}
+
+/// Makes the host leave the set-id bits of what is behind `fd`, if there are any: to change how it treats them costs more than
+/// to look.
+fn keep_set_id(fd: &impl AsFd) -> Result<()> {
+    if stat::of(fd)?.mode() & (libc::S_ISUID | libc::S_ISGID) != 0 {
+        treat_set_id(SetId::Keep)?;
+    }
+    Ok(())
 }
 
 /// Changes the owner, and if there is none to change the time of the last change.

@@ -4,7 +4,7 @@
 //! the directory has no default ACL.
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno as Sys;
@@ -15,7 +15,7 @@ use nix::unistd::symlinkat;
 use super::PassthroughFs;
 use super::attr::decode_device;
 use super::creds::{Maker, SetId, acting_as, treat_set_id};
-use super::inode::{HeldFd, Inode};
+use super::inode::{HeldFd, Inode, Key};
 use super::lookup::check_name;
 use crate::engine::{Context, Creation, Entry, Errno, NodeId, Opened, Result};
 use crate::sys::stat::{self, Automount};
@@ -145,13 +145,11 @@ impl PassthroughFs {
             Err(errno) => return Err(errno.into()),
         };
         let made = stat::of(&file)?;
-        let child = match self.walk(&inode, &*dir, name, Automount::Leave) {
-            Ok((child, _)) if child.resembles(&made) => child,
-            other => {
+        let same = |fd: &OwnedFd| stat::of(fd).is_ok_and(|seen| Key::of(&seen) == Key::of(&made));
+        let child = match self.descriptors.open_held(&*dir, name) {
+            Ok(fd) if same(&fd) => self.intern(fd, &made, Some((&inode, name)))?,
+            _ => {
                 // Somebody has removed or replaced it already.
-                if let Ok((child, _)) = other {
-                    self.do_forget(child.node, 1);
-                }
                 let fd = self.descriptors.reopen(file.as_fd(), OFlag::O_PATH)?;
                 self.intern(fd, &made, None)?
             }

@@ -106,7 +106,7 @@ impl PassthroughFs {
         {
             return Ok(self.opened_through(inode, backing, held, None, requested));
         }
-        if !truncate.is_empty() {
+        if !truncate.is_empty() && backing.is_none() {
             treat_set_id(SetId::Keep)?;
         }
         // The host says whether it can be written to: the kernel would say EIO for any reason not to.
@@ -423,7 +423,9 @@ impl PassthroughFs {
         }
         let handle = self.handles.get(fh)?;
         let file = self.host_file(&handle)?;
-        treat_set_id(SetId::Keep)?;
+        if !handle.is_through() {
+            treat_set_id(SetId::Keep)?;
+        }
         let mode = FallocateFlags::from_bits_retain(mode as i32);
         let (offset, len) = (i64::try_from(offset), i64::try_from(len));
         let (offset, len) = (
@@ -456,7 +458,9 @@ impl PassthroughFs {
         }
         let (from, to) = (self.handles.get(copy.from.1)?, self.handles.get(copy.to.1)?);
         let (source, target) = (self.host_file(&from)?, self.host_file(&to)?);
-        treat_set_id(SetId::Keep)?;
+        if !to.is_through() {
+            treat_set_id(SetId::Keep)?;
+        }
         let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
         let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);

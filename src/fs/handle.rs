@@ -89,6 +89,17 @@ impl Handle {
         }
     }
 
+    /// Whether the kernel reads and writes it by itself.
+    pub fn is_through(&self) -> bool {
+        matches!(
+            self.object,
+            Object::File {
+                through: Some(_),
+                ..
+            }
+        )
+    }
+
     /// The host's open file, if it was opened.
     pub fn opened(&self) -> Option<&Arc<File>> {
         match &self.object {
