@@ -115,9 +115,9 @@ fn pjdfstest(kind: Kind, options: &[&str]) -> Result<()> {
     let mount = Mount::new(kind, options)?;
     // The name of a socket has room for 107 bytes, so this must not be deep.
     let native = backing::area(kind)?;
-    let expected = run_pjdfstest(&program, &native)?;
+    let expected = run_pjdfstest(&program, &native, None)?;
     backing::remove(&native)?;
-    let got = run_pjdfstest(&program, mount.path())?;
+    let got = run_pjdfstest(&program, mount.path(), None)?;
     let mut problems = Vec::new();
     for (name, expected) in &expected {
         let got = got.get(name).map_or("missing", String::as_str);
@@ -125,7 +125,14 @@ fn pjdfstest(kind: Kind, options: &[&str]) -> Result<()> {
             .iter()
             .find(|known| peer() != Peer::Bind && (known.0, known.1) == (name.as_str(), kind));
         let wanted = different.map_or(expected.as_str(), |known| known.2);
-        if got != wanted {
+        if got == wanted {
+            continue;
+        }
+        // Some cases race with themselves or with what else the machine does: once more, alone.
+        let alone = run_pjdfstest(&program, mount.path(), Some(name))?;
+        if alone.get(name).is_some_and(|again| again == wanted) {
+            eprintln!("{kind}: {name}: {got} at first, {wanted} when it ran again alone");
+        } else {
             problems.push(format!(
                 "{name}: {got} instead of {wanted}, natively {expected}"
             ));
@@ -154,7 +161,8 @@ fn pjdfstest(kind: Kind, options: &[&str]) -> Result<()> {
     }
 }
 
-fn run_pjdfstest(program: &Path, root: &Path) -> Result<Outcomes> {
+/// Runs all cases, or the one that is named.
+fn run_pjdfstest(program: &Path, root: &Path, case: Option<&str>) -> Result<Outcomes> {
     let directory = padded(root);
     backing::make_directory(&directory)?;
     let other = backing::area(Kind::Tmpfs)?;
@@ -167,6 +175,7 @@ fn run_pjdfstest(program: &Path, root: &Path) -> Result<Outcomes> {
         .arg(&other)
         .arg("-p")
         .arg(&directory)
+        .args(case)
         // A panic is how a case fails; where it did is not of interest.
         .env("RUST_BACKTRACE", "0")
         .output()?;
