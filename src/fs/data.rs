@@ -383,14 +383,15 @@ impl PassthroughFs {
             // A transport may still hold the file for a read in flight.
             let _ = file::flock(file.as_fd(), libc::LOCK_UN);
         }
-        let written = handle.inode.clone().filter(|_| handle.writable().is_some());
+        let written = handle.inode.clone().zip(handle.writable().cloned());
         drop(handle);
-        if let Some(inode) = written
+        if let Some((inode, file)) = written
             && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
             && inode.mount.is_covered()
         {
             inode.rounds.store(0, Ordering::Relaxed);
-            self.watch.unmute(&inode);
+            self.watch.unmute(&inode, &*file);
+            drop(file);
             // What closing it did on the host, and what was written without asking the server.
             self.watch.invalidate(node);
         }

@@ -32,7 +32,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
@@ -354,19 +354,17 @@ impl Watch {
         if groups.inodes.mute(&*fd).is_ok() {
             inode.muted.store(true, Ordering::SeqCst);
             if inode.writers.load(Ordering::SeqCst) == 0 {
-                self.unmute(inode);
+                self.unmute(inode, &*fd);
             }
         }
     }
 
-    /// Nobody has `inode` open for writing any more.
-    pub fn unmute(&self, inode: &Inode) {
-        if !inode.muted.swap(false, Ordering::SeqCst) {
-            return;
-        }
-        let fd = inode.ways.lock().fd.clone();
-        if let (Some(groups), Some(fd)) = (self.groups.get(), fd) {
-            let _ = groups.inodes.unmute(&*fd);
+    /// Nobody has `inode`, which `fd` is open on, open for writing any more.
+    pub fn unmute(&self, inode: &Inode, fd: &impl AsFd) {
+        if inode.muted.swap(false, Ordering::SeqCst)
+            && let Some(groups) = self.groups.get()
+        {
+            let _ = groups.inodes.unmute(fd);
         }
     }
 
