@@ -9,6 +9,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use bitflags::bitflags;
+use libc::{
+    FAN_EVENT_INFO_TYPE_DFID as INFO_DFID, FAN_EVENT_INFO_TYPE_DFID_NAME as INFO_DFID_NAME,
+    FAN_EVENT_INFO_TYPE_FID as INFO_FID, FANOTIFY_METADATA_VERSION as VERSION,
+};
 
 use super::handle::Handle;
 
@@ -17,25 +21,25 @@ bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
     pub struct Happened: u64 {
         /// Contents or size have changed.
-        const MODIFY = 0x2;
+        const MODIFY = libc::FAN_MODIFY;
         /// Attributes, extended ones or the number of links have changed.
-        const ATTRIB = 0x4;
+        const ATTRIB = libc::FAN_ATTRIB;
         /// A file that was open for writing was closed.
-        const CLOSE_WRITE = 0x8;
+        const CLOSE_WRITE = libc::FAN_CLOSE_WRITE;
         /// A name of the directory is gone, by a rename.
-        const MOVED_FROM = 0x40;
+        const MOVED_FROM = libc::FAN_MOVED_FROM;
         /// A name of the directory is new, by a rename.
-        const MOVED_TO = 0x80;
+        const MOVED_TO = libc::FAN_MOVED_TO;
         /// A name of the directory is new.
-        const CREATE = 0x100;
+        const CREATE = libc::FAN_CREATE;
         /// A name of the directory is gone.
-        const DELETE = 0x200;
+        const DELETE = libc::FAN_DELETE;
         /// It was renamed.
-        const MOVE_SELF = 0x800;
+        const MOVE_SELF = libc::FAN_MOVE_SELF;
         /// Events were lost.
-        const Q_OVERFLOW = 0x4000;
+        const Q_OVERFLOW = libc::FAN_Q_OVERFLOW;
         /// Directories as well; about a directory.
-        const ONDIR = 0x4000_0000;
+        const ONDIR = libc::FAN_ONDIR;
     }
 }
 
@@ -74,28 +78,6 @@ pub enum Queue {
     Limited,
 }
 
-const FAN_CLOEXEC: libc::c_uint = 0x1;
-const FAN_NONBLOCK: libc::c_uint = 0x2;
-const FAN_UNLIMITED_QUEUE: libc::c_uint = 0x10;
-const FAN_UNLIMITED_MARKS: libc::c_uint = 0x20;
-const FAN_REPORT_TID: libc::c_uint = 0x100;
-const FAN_REPORT_FID: libc::c_uint = 0x200;
-const FAN_REPORT_DFID_NAME: libc::c_uint = 0xc00;
-
-const FAN_MARK_ADD: libc::c_uint = 0x1;
-const FAN_MARK_REMOVE: libc::c_uint = 0x2;
-const FAN_MARK_FILESYSTEM: libc::c_uint = 0x100;
-const FAN_MARK_IGNORED_MASK: libc::c_uint = 0x20;
-const FAN_MARK_IGNORED_SURV_MODIFY: libc::c_uint = 0x40;
-const FAN_MARK_EVICTABLE: libc::c_uint = 0x200;
-
-/// `FAN_EVENT_INFO_TYPE_*`: the inode, its directory and the name in it, the directory alone.
-const INFO_FID: u8 = 1;
-const INFO_DFID_NAME: u8 = 2;
-const INFO_DFID: u8 = 3;
-
-/// `FANOTIFY_METADATA_VERSION`.
-const VERSION: u8 = 3;
 /// `struct fanotify_event_metadata`.
 const METADATA: usize = 24;
 /// `struct fanotify_event_info_header`.
@@ -116,13 +98,16 @@ impl Group {
     /// # Errors
     /// `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` before Linux 5.9, `ENOSYS` without fanotify.
     pub fn new(report: Report, queue: Queue) -> io::Result<Group> {
-        let mut flags = FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_MARKS | FAN_REPORT_TID;
+        let mut flags = libc::FAN_CLOEXEC
+            | libc::FAN_NONBLOCK
+            | libc::FAN_UNLIMITED_MARKS
+            | libc::FAN_REPORT_TID;
         flags |= match report {
-            Report::Inodes => FAN_REPORT_FID,
-            Report::Names => FAN_REPORT_DFID_NAME,
+            Report::Inodes => libc::FAN_REPORT_FID,
+            Report::Names => libc::FAN_REPORT_DFID_NAME,
         };
         if queue == Queue::Unlimited {
-            flags |= FAN_UNLIMITED_QUEUE;
+            flags |= libc::FAN_UNLIMITED_QUEUE;
         }
         // SAFETY: takes no pointers.
         let fd = unsafe { libc::fanotify_init(flags, libc::O_RDONLY as libc::c_uint) };
@@ -140,7 +125,7 @@ impl Group {
     /// # Errors
     /// `ENODEV`, `EXDEV` or `EOPNOTSUPP` if the file system cannot be watched as a whole.
     pub fn mark(&self, object: &impl AsFd) -> io::Result<()> {
-        self.change(FAN_MARK_ADD, object)
+        self.change(libc::FAN_MARK_ADD, object)
     }
 
     /// Takes a mark back.
@@ -148,7 +133,7 @@ impl Group {
     /// # Errors
     /// `ENOENT` if there is none.
     pub fn unmark(&self, object: &impl AsFd) -> io::Result<()> {
-        self.change(FAN_MARK_REMOVE, object)
+        self.change(libc::FAN_MARK_REMOVE, object)
     }
 
     /// Says nothing of what is written to the inode behind `object`, which may be an `O_PATH` descriptor. As long as the
@@ -157,8 +142,10 @@ impl Group {
     /// # Errors
     /// `EINVAL` before Linux 5.19.
     pub fn mute(&self, object: &impl AsFd) -> io::Result<()> {
-        let flags = FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY | FAN_MARK_EVICTABLE;
-        self.ignore(FAN_MARK_ADD | flags, object)
+        let flags = libc::FAN_MARK_IGNORED_MASK
+            | libc::FAN_MARK_IGNORED_SURV_MODIFY
+            | libc::FAN_MARK_EVICTABLE;
+        self.ignore(libc::FAN_MARK_ADD | flags, object)
     }
 
     /// Takes [`mute`](Self::mute) back.
@@ -166,7 +153,7 @@ impl Group {
     /// # Errors
     /// `ENOENT` if it says something.
     pub fn unmute(&self, object: &impl AsFd) -> io::Result<()> {
-        self.ignore(FAN_MARK_REMOVE | FAN_MARK_IGNORED_MASK, object)
+        self.ignore(libc::FAN_MARK_REMOVE | libc::FAN_MARK_IGNORED_MASK, object)
     }
 
     fn ignore(&self, flags: libc::c_uint, object: &impl AsFd) -> io::Result<()> {
@@ -196,7 +183,7 @@ impl Group {
         let result = unsafe {
             libc::fanotify_mark(
                 self.fd.as_raw_fd(),
-                what | FAN_MARK_FILESYSTEM,
+                what | libc::FAN_MARK_FILESYSTEM,
                 mask.bits(),
                 object.as_fd().as_raw_fd(),
                 std::ptr::null(),
