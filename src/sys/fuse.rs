@@ -2,8 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+
+use fuse_proto::ioctl::{
+    FUSE_DEV_IOC_BACKING_CLOSE, FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_CLONE, fuse_backing_map,
+};
 
 /// Opens another descriptor of the connection `device` belongs to. Requests read from it are answered on it; the
 /// queue of pending requests is shared by all descriptors of a connection.
@@ -18,18 +22,28 @@ pub fn clone_device(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         .open("/dev/fuse")?
         .into();
     let source = device.as_raw_fd().cast_unsigned();
-    // SAFETY: FUSE_DEV_IOC_CLONE reads one u32 from the pointer, which points to one.
+    // SAFETY: FUSE_DEV_IOC_CLONE reads one u32.
+    unsafe { ioctl(clone.as_fd(), FUSE_DEV_IOC_CLONE, &source) }?;
+    Ok(clone)
+}
+
+/// Runs the ioctl `command` of `device`; gives its result.
+///
+/// # Safety
+/// `command` reads what `argument` is, and writes nothing.
+unsafe fn ioctl<T>(device: BorrowedFd<'_>, command: u32, argument: &T) -> io::Result<i32> {
+    // SAFETY: the caller says that the kernel reads one T, which the reference points to.
     let result = unsafe {
         libc::ioctl(
-            clone.as_raw_fd(),
-            fuse_proto::ioctl::FUSE_DEV_IOC_CLONE as libc::Ioctl,
-            &raw const source,
+            device.as_raw_fd(),
+            command as libc::Ioctl,
+            std::ptr::from_ref(argument),
         )
     };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(clone)
+        Ok(result)
     }
 }
 
@@ -39,23 +53,12 @@ pub fn clone_device(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// `EPERM` without `CAP_SYS_ADMIN` or where passthrough was not negotiated, `ELOOP` for a file system that is stacked
 /// too high, `EINVAL` for anything but a regular file.
 pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<i32> {
-    let map = fuse_proto::ioctl::fuse_backing_map {
+    let map = fuse_backing_map {
         fd: file.as_raw_fd(),
         ..Default::default()
     };
-    // SAFETY: FUSE_DEV_IOC_BACKING_OPEN reads one `struct fuse_backing_map`, which the pointer points to.
-    let id = unsafe {
-        libc::ioctl(
-            device.as_raw_fd(),
-            fuse_proto::ioctl::FUSE_DEV_IOC_BACKING_OPEN as libc::Ioctl,
-            &raw const map,
-        )
-    };
-    if id < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(id)
-    }
+    // SAFETY: FUSE_DEV_IOC_BACKING_OPEN reads one `struct fuse_backing_map`.
+    unsafe { ioctl(device, FUSE_DEV_IOC_BACKING_OPEN, &map) }
 }
 
 /// Lets the backing file `id` of the connection of `device` go; open files that use it keep it.
@@ -63,20 +66,8 @@ pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<
 /// # Errors
 /// `ENOENT` if there is none.
 pub fn close_backing(device: BorrowedFd<'_>, id: i32) -> io::Result<()> {
-    let id = id.cast_unsigned();
-    // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE reads one u32 from the pointer, which points to one.
-    let result = unsafe {
-        libc::ioctl(
-            device.as_raw_fd(),
-            fuse_proto::ioctl::FUSE_DEV_IOC_BACKING_CLOSE as libc::Ioctl,
-            &raw const id,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE reads one u32.
+    unsafe { ioctl(device, FUSE_DEV_IOC_BACKING_CLOSE, &id.cast_unsigned()) }.map(drop)
 }
 
 /// Device number of the file system `file` is on, as its minor number: for a FUSE file system the number of its
