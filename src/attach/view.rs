@@ -145,9 +145,7 @@ impl View {
         let session = Session::start(Arc::clone(&fs), device, &config)
             .map_err(|error| failed("/dev/fuse", &error))?;
         if let Err(error) = session.settle(mount.as_fd()) {
-            reporter.note(format!(
-                "while requests of a CPU are blocked, others may wait longer than they should: {error}"
-            ));
+            reporter.note(chain(&error));
         }
         drop(mount);
         let served = Served {

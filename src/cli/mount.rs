@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -116,7 +116,9 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         ..Config::default()
     };
     let session = Session::start(Arc::clone(&fs), device, &config)?;
-    settle(&session, mount.as_fd());
+    if let Err(error) = session.settle(mount.as_fd()) {
+        tracing::warn!("{:#}", anyhow::Error::from(error));
+    }
     let mount = DetachedMount::tree(mount, root)?;
     DetachedMount::attach_at(mount.as_fd(), target)?;
     // The mount lives at its mount point now; the descriptor would keep it alive after umount.
@@ -145,13 +147,6 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     }
     session.join()?;
     Ok(())
-}
-
-/// Lets the session know its mount.
-fn settle(session: &Session, mount: BorrowedFd<'_>) {
-    if let Err(error) = session.settle(mount) {
-        tracing::warn!(%error, "while requests of a CPU are blocked, others may wait longer than they should");
-    }
 }
 
 /// Unmounts when a signal comes. What is open then keeps working until it is closed; a second signal ends the server

@@ -109,6 +109,9 @@ pub enum SessionError {
     /// No serving thread could be started.
     #[error("cannot start {0} serving threads")]
     Threads(usize),
+    /// The session does not know its mount.
+    #[error("while requests of a CPU are blocked, others may wait longer than they should")]
+    Unsettled(#[source] io::Error),
     /// FUSE over io_uring was demanded, and cannot be had.
     #[error("FUSE over io_uring cannot be used: {0}")]
     NoUring(String),
@@ -299,9 +302,9 @@ impl Session {
     /// while all threads of their CPU are blocked may have to wait for another request.
     ///
     /// # Errors
-    /// `EMFILE` if there are too many inotify instances.
-    pub fn settle(&self, mount: BorrowedFd<'_>) -> io::Result<()> {
-        (self.settle)(mount)
+    /// [`SessionError::Unsettled`], by too many inotify instances (`EMFILE`) mostly.
+    pub fn settle(&self, mount: BorrowedFd<'_>) -> Result<(), SessionError> {
+        (self.settle)(mount).map_err(SessionError::Unsettled)
     }
 
     /// What was agreed with the kernel.

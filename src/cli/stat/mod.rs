@@ -42,17 +42,11 @@ pub struct StatArgs {
     pub queues: bool,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  cntr stat                             all mounts and sessions on this host
-  cntr stat /mnt                        since it was mounted
-  cntr stat /mnt --watch                live, every second
-  cntr stat /mnt --watch 10 --count 6   six times ten seconds
-  cntr --json stat 1234                 for programs
-
-`--help` says what each figure means.";
-
-const EXPLANATION: &str = "\
+/// Examples, and what follows them.
+macro_rules! examples {
+    ($rest:literal) => {
+        concat!(
+            "\
 Examples:
   cntr stat                             all mounts and sessions on this host
   cntr stat /mnt                        since it was mounted
@@ -61,6 +55,16 @@ Examples:
   cntr --json stat 1234                 for programs
   cntr --json stat /mnt --watch         one line of JSON for each second
 
+",
+            $rest
+        )
+    };
+}
+
+const EXAMPLES: &str = examples!("`--help` says what each figure means.");
+
+const EXPLANATION: &str = examples!(
+    "\
 Latencies are those of the server: from the moment a request was read until it was answered. \
 P50, P99 and P99.9 are percentiles, told apart to 1 %. \
 With --watch they are those of the last interval; so is MAX, to 1 %.
@@ -87,7 +91,8 @@ reads: READ requests: pages that were not cached, mostly many at once, and reads
 directories: READDIRPLUS and READDIR requests.
 
 told: inodes and names whose change the server told the kernel of; inodes it asked the kernel to give back. refused: mostly \
-because the kernel did not know them any more.";
+because the kernel did not know them any more."
+);
 
 /// Runs `cntr stat`.
 ///
