@@ -213,6 +213,9 @@ impl PassthroughFs {
             change_owner(&*fd, uid, gid)?;
         }
         if let Some(mode) = set.mode {
+            if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+                through::await_closing(cx, &inode);
+            }
             self.change_mode(&*fd, mode & 0o7777)?;
             if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
                 through::decide_anew(&inode);

@@ -424,9 +424,7 @@ impl PassthroughFs {
         }
         let handle = self.handles.get(fh)?;
         let file = self.host_file(&handle)?;
-        if !handle.is_through() {
-            treat_set_id(SetId::Keep)?;
-        }
+        treat_set_id(SetId::Keep)?;
         let mode = FallocateFlags::from_bits_retain(mode as i32);
         let (offset, len) = (i64::try_from(offset), i64::try_from(len));
         let (offset, len) = (
@@ -459,9 +457,7 @@ impl PassthroughFs {
         }
         let (from, to) = (self.handles.get(copy.from.1)?, self.handles.get(copy.to.1)?);
         let (source, target) = (self.host_file(&from)?, self.host_file(&to)?);
-        if !to.is_through() {
-            treat_set_id(SetId::Keep)?;
-        }
+        treat_set_id(SetId::Keep)?;
         let offset = |offset: u64| i64::try_from(offset).map_err(|_| Errno::EFBIG);
         let (mut read, mut write) = (offset(copy.from.2)?, offset(copy.to.2)?);
         let len = usize::try_from(copy.len).unwrap_or(usize::MAX);

@@ -89,17 +89,6 @@ impl Handle {
         }
     }
 
-    /// Whether the kernel reads and writes it by itself.
-    pub fn is_through(&self) -> bool {
-        matches!(
-            self.object,
-            Object::File {
-                through: Some(_),
-                ..
-            }
-        )
-    }
-
     /// The host's open file, if it was opened.
     pub fn opened(&self) -> Option<&Arc<File>> {
         match &self.object {

@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
@@ -31,6 +33,9 @@ use crate::sys::stat;
 
 /// Registered files that nobody has open at most; the one that was registered first goes first.
 const IDLE: usize = 4096;
+
+/// How late the kernel may say that a file is closed.
+const CLOSING: Duration = Duration::from_millis(20);
 
 /// Inodes with a registered file.
 #[derive(Default)]
@@ -91,6 +96,22 @@ fn let_go(inode: &Inode) -> bool {
     // Without the lock: the kernel closes the host's file.
     drop(before);
     true
+}
+
+/// Waits for the kernel to say that `inode` is closed if it is passed through: it says so some time after close(2) has
+/// returned, and what was opened before then would be written to as a file without set-id bits. A file that is open for
+/// longer stays what it is.
+pub fn await_closing(cx: &Context<'_>, inode: &Inode) {
+    let is_open = || inode.ways.lock().data.is_open();
+    if !is_open() {
+        return;
+    }
+    cx.block_in_place(|| {
+        let deadline = Instant::now() + CLOSING;
+        while is_open() && Instant::now() < deadline {
+            thread::sleep(CLOSING / 100);
+        }
+    });
 }
 
 /// The next time nobody has `inode` open, how the kernel gets at its data is decided anew.
