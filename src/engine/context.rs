@@ -96,9 +96,11 @@ pub(crate) struct Detached {
 
 #[cfg(test)]
 impl Detached {
+    /// With a kernel that can everything, but wants directories opened.
     pub(crate) fn new() -> Detached {
         use fuse_proto::flags::InitFlags;
-        Detached::of(fuse_proto::FUSE_KERNEL_MINOR_VERSION, InitFlags::all())
+        let flags = InitFlags::all() - InitFlags::NO_OPENDIR_SUPPORT;
+        Detached::of(fuse_proto::FUSE_KERNEL_MINOR_VERSION, flags)
     }
 
     /// With a kernel of the version 7.`minor` that has `flags` only.

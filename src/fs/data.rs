@@ -154,8 +154,9 @@ impl PassthroughFs {
     ) -> Opened {
         let mut flags = OpenFlags::PASSTHROUGH;
         // Closing what was open for writing ends locks of fcntl(2); that of a file that could only be read locked, and
-        // whose lock keeps nobody from reading, may wait until nobody has it open.
-        if file.is_none() {
+        // whose lock keeps nobody from reading, may wait until nobody has it open. So may those of the open file that has
+        // made the file, which is seldom shared.
+        if file.is_none() || requested.contains(OFlag::O_EXCL) {
             flags |= OpenFlags::NOFLUSH;
         }
         let object = Object::File {

@@ -3,15 +3,18 @@
 //! A host directory is read by getdents64(2), and the position the host gives each entry is handed out as it is: a
 //! program can come back to it at any time. A directory with synthetic entries is read as a whole when it is rewound, and
 //! positions count entries: that way no position of the host can collide with one of ours, and every name is there once.
+//!
+//! With coherent caches the kernel is told that it need not open directories at all (`ENOSYS`): walking a tree again then
+//! asks for nothing. It keeps every listing until the time of the directory's last change is another one, so a
+//! listing of which the host does not tell changes is taken back as soon as it is complete.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
-use fuse_proto::flags::OpenFlags;
+use fuse_proto::flags::{InitFlags, OpenFlags};
 use fuse_proto::fuse_entry_out;
 use nix::fcntl::OFlag;
 use nix::unistd::{Whence, lseek64};
@@ -22,6 +25,7 @@ use super::handle::{Handle, Object};
 use super::inode::Inode;
 use super::lookup::Node;
 use super::policy::{CachePolicy, SyntheticKind};
+use super::streams::{Stream, UNOPENED};
 use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
 use crate::sys::stat::Automount;
 use crate::sys::{clock, file};
@@ -118,7 +122,11 @@ fn is_dots(name: &[u8]) -> bool {
 }
 
 impl PassthroughFs {
-    pub(super) fn do_opendir(&self, node: NodeId, flags: u32) -> Result<Opened> {
+    pub(super) fn do_opendir(&self, cx: &Context<'_>, node: NodeId, flags: u32) -> Result<Opened> {
+        let unneeded = InitFlags::NO_OPENDIR_SUPPORT | InitFlags::AUTO_INVAL_DATA;
+        if cx.negotiated.flags.contains(unneeded) {
+            return Err(Errno::ENOSYS);
+        }
         let handle = match self.node(node)? {
             Node::Synthetic(index) if self.overlay.kind(index) == SyntheticKind::File => {
                 return Err(Errno::ENOTDIR);
@@ -163,13 +171,14 @@ impl PassthroughFs {
 
     pub(super) fn do_readdir(
         &self,
+        cx: &Context<'_>,
         node: NodeId,
         fh: FileHandle,
         offset: u64,
         out: &mut DirentWriter<'_>,
     ) -> Result<()> {
         let mut full = false;
-        self.list(node, fh, offset, |_, _, entry| {
+        self.list(cx, node, fh, offset, |_, _, entry| {
             full = out
                 .push(entry.ino, entry.off, entry.kind, entry.name)
                 .is_err();
@@ -184,13 +193,14 @@ impl PassthroughFs {
 
     pub(super) fn do_readdirplus(
         &self,
+        cx: &Context<'_>,
         node: NodeId,
         fh: FileHandle,
         offset: u64,
         out: &mut DirentPlusWriter<'_>,
     ) -> Result<()> {
         let mut full = false;
-        self.list(node, fh, offset, |place, synthetic, record| {
+        self.list(cx, node, fh, offset, |place, synthetic, record| {
             let name = OsStr::from_bytes(record.name);
             let entry = match (synthetic, place) {
                 _ if is_dots(record.name) => None,
@@ -225,19 +235,81 @@ impl PassthroughFs {
     /// are in, the synthetic inode an entry is, the entry.
     fn list(
         &self,
+        cx: &Context<'_>,
         node: NodeId,
         fh: FileHandle,
         offset: u64,
-        mut emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
+        emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
     ) -> Result<()> {
+        if fh == UNOPENED {
+            return match self.node(node)? {
+                Node::Synthetic(_) => self.list_synthetic(node, offset, emit),
+                Node::Host(inode) => self.list_unopened(cx, &inode, offset, emit),
+            };
+        }
         let handle = self.handles.get(fh)?;
         let (inode, file, stream) = match (&handle.inode, &handle.object) {
             (Some(inode), Object::Directory { file, stream }) => (inode, file, stream),
             (None, Object::Synthetic) => return self.list_synthetic(node, offset, emit),
             _ => return Err(Errno::EBADF),
         };
+        self.list_host(inode, file, &mut stream.lock(), offset, emit)
+    }
+
+    /// Hands out the entries of a directory that the kernel has opened without asking.
+    fn list_unopened(
+        &self,
+        cx: &Context<'_>,
+        inode: &Arc<Inode>,
+        offset: u64,
+        mut emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let mut stream = match self.streams.take(inode.node, offset) {
+            Some(stream) => stream,
+            None => self.open_stream(inode)?,
+        };
+        let mut reached = None;
+        let Stream {
+            file, stream: at, ..
+        } = &mut stream;
+        self.list_host(inode, file, at, offset, |place, synthetic, record| {
+            let goes_on = emit(place, synthetic, record)?;
+            if goes_on {
+                reached = Some(record.off);
+            }
+            Ok(goes_on)
+        })?;
+        match reached {
+            Some(position) => self.streams.put(inode.node, position, stream),
+            // Now that all is read the kernel keeps it.
+            None if !stream.watched => cx.notifier.invalidate_inode(inode.node, 0, 0),
+            None => (),
+        }
+        Ok(())
+    }
+
+    fn open_stream(&self, inode: &Arc<Inode>) -> Result<Stream> {
+        if !inode.is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        let watched = inode.mount.is_covered();
+        let file = self.open_host(inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        Ok(Stream {
+            file: file.into(),
+            stream: DirStream::default(),
+            watched,
+        })
+    }
+
+    fn list_host(
+        &self,
+        inode: &Arc<Inode>,
+        file: &File,
+        stream: &mut DirStream,
+        offset: u64,
+        mut emit: impl FnMut(Option<(&Arc<Inode>, &File)>, Option<usize>, &Record<'_>) -> Result<bool>,
+    ) -> Result<()> {
         inode.answered(clock::now());
-        let mut stream = stream.lock();
         if inode.overlay == 0 {
             stream.seek(file, offset)?;
             return stream.read(file, |record| {
@@ -247,7 +319,7 @@ impl PassthroughFs {
         }
         if offset == 0 || stream.listing.is_none() {
             stream.listing = None;
-            let listing = self.listing(inode, file, &mut stream)?;
+            let listing = self.listing(inode, file, stream)?;
             stream.listing = Some(listing);
         }
         let listing = stream.listing.as_deref().unwrap_or_default();
@@ -364,18 +436,29 @@ impl PassthroughFs {
     pub(super) fn do_fsyncdir(
         &self,
         cx: &Context<'_>,
+        node: NodeId,
         fh: FileHandle,
         datasync: bool,
     ) -> Result<()> {
-        let handle = self.handles.get(fh)?;
-        let Object::Directory { file, .. } = &handle.object else {
-            return Ok(());
+        let (handle, stream);
+        let file = if fh == UNOPENED {
+            let Node::Host(inode) = self.node(node)? else {
+                return Ok(());
+            };
+            stream = self.open_stream(&inode)?;
+            &stream.file
+        } else {
+            handle = self.handles.get(fh)?;
+            let Object::Directory { file, .. } = &handle.object else {
+                return Ok(());
+            };
+            file
         };
         Ok(cx.block_in_place(|| {
             if datasync {
-                nix::unistd::fdatasync(file.as_fd())
+                nix::unistd::fdatasync(file)
             } else {
-                nix::unistd::fsync(file.as_fd())
+                nix::unistd::fsync(file)
             }
         })?)
     }

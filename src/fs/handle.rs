@@ -170,7 +170,8 @@ impl Handles {
             return None;
         }
         let handle = handle.take()?;
-        *current = current.wrapping_add(1);
+        // Never 0: the handle 0 is that of what was not opened.
+        *current = current.wrapping_add(1).max(1);
         shard.free.push(slot as u32);
         self.open.fetch_sub(1, Ordering::Relaxed);
         Some(handle)

@@ -5,6 +5,10 @@
 
 use std::os::fd::AsFd;
 
+use nix::fcntl::OFlag;
+
+use super::lookup::Node;
+use super::streams::UNOPENED;
 use super::{Access, PassthroughFs};
 use crate::engine::{Context, Errno, FileHandle, IoctlRequest, NodeId, Result};
 use crate::sys::file;
@@ -43,12 +47,21 @@ impl PassthroughFs {
         if writes && self.access == Access::ReadOnly {
             return Err(Errno::EROFS);
         }
-        let handle = self.handles.get(fh)?;
-        let opened = self.host_file(&handle);
-        let file = match &opened {
-            Ok(file) => file.as_fd(),
-            Err(Errno::EBADF) => handle.any().map_err(|_| Errno::ENOTTY)?,
-            Err(errno) => return Err(*errno),
+        let (handle, opened, directory);
+        let file = if fh == UNOPENED {
+            let Node::Host(inode) = self.node(node)? else {
+                return Err(Errno::ENOTTY);
+            };
+            directory = self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+            directory.as_fd()
+        } else {
+            handle = self.handles.get(fh)?;
+            opened = self.host_file(&handle);
+            match &opened {
+                Ok(file) => file.as_fd(),
+                Err(Errno::EBADF) => handle.any().map_err(|_| Errno::ENOTTY)?,
+                Err(errno) => return Err(*errno),
+            }
         };
         let mut words = [0_u64; 4];
         if writes {

@@ -3,7 +3,8 @@
 //! A lock of fcntl(2) belongs to a process, and closing any descriptor of the file drops it: none of that can be left to
 //! the server's own descriptors. Each (inode, owner) has an open file description of its own instead, locked by
 //! `F_OFD_*`, which conflict with ordinary locks as those do with each other; it is closed when the owner closes the file (FLUSH).
-//! A lock of flock(2) is taken on the open file it was asked for.
+//! Of some open files the kernel only tells that nobody has them any more (RELEASE), some time later: then what was locked
+//! through them ends. A lock of flock(2) is taken on the open file it was asked for.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,38 +27,82 @@ struct Owner {
     pid: u32,
     /// The open files it asked through.
     through: Mutex<Vec<FileHandle>>,
-    /// Ranges, both ends inclusive.
-    ranges: Mutex<Vec<(u64, u64)>>,
+    ranges: Mutex<Vec<Range>>,
+}
+
+/// What is locked, both ends inclusive.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u64,
+    end: u64,
+    /// The open file it was asked for through.
+    through: FileHandle,
 }
 
 impl Owner {
-    /// Notes that `lock` was granted.
-    fn note(&self, lock: &fuse_file_lock) {
+    /// Notes that `lock` was granted, asked for through `fh`.
+    fn note(&self, lock: &fuse_file_lock, fh: FileHandle) {
         let mut ranges = self.ranges.lock();
         let mut rest = Vec::with_capacity(ranges.len() + 2);
-        for &(start, end) in ranges.iter() {
+        for &range in ranges.iter() {
+            let Range { start, end, .. } = range;
             if end < lock.start || start > lock.end {
-                rest.push((start, end));
+                rest.push(range);
                 continue;
             }
             if start < lock.start {
-                rest.push((start, lock.start - 1));
+                rest.push(Range {
+                    end: lock.start - 1,
+                    ..range
+                });
             }
             if end > lock.end {
-                rest.push((lock.end + 1, end));
+                rest.push(Range {
+                    start: lock.end + 1,
+                    ..range
+                });
             }
         }
         if lock.r#type != libc::F_UNLCK as u32 {
-            rest.push((lock.start, lock.end));
+            rest.push(Range {
+                start: lock.start,
+                end: lock.end,
+                through: fh,
+            });
         }
         *ranges = rest;
+    }
+
+    /// It asks through `fh`, too.
+    fn asks_through(&self, fh: FileHandle) {
+        let mut through = self.through.lock();
+        if !through.contains(&fh) {
+            through.push(fh);
+        }
+    }
+
+    /// Gives up what was asked for through `fh`.
+    fn unlock_through(&self, fh: FileHandle) {
+        let mut ranges = self.ranges.lock();
+        for range in ranges.iter().filter(|range| range.through == fh) {
+            let lock = fuse_file_lock {
+                start: range.start,
+                end: range.end,
+                r#type: libc::F_UNLCK as u32,
+                pid: 0,
+            };
+            if let Ok(flock) = to_flock(&lock) {
+                let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&flock));
+            }
+        }
+        ranges.retain(|range| range.through != fh);
     }
 
     fn overlaps(&self, start: u64, end: u64) -> bool {
         self.ranges
             .lock()
             .iter()
-            .any(|range| range.0 <= end && start <= range.1)
+            .any(|range| range.start <= end && start <= range.end)
     }
 }
 
@@ -77,13 +122,23 @@ impl Locks {
         self.inodes.lock().get(&node)?.get(&owner).cloned()
     }
 
-    fn insert(&self, node: NodeId, owner: u64, new: Owner) -> Arc<Owner> {
+    /// `owner`, if it is known, which asks through `fh` now. It is noted together with that: it must not end because another
+    /// open file was closed before.
+    fn join(&self, node: NodeId, owner: u64, fh: FileHandle) -> Option<Arc<Owner>> {
+        let inodes = self.inodes.lock();
+        let found = inodes.get(&node)?.get(&owner)?;
+        found.asks_through(fh);
+        Some(Arc::clone(found))
+    }
+
+    fn insert(&self, node: NodeId, owner: u64, new: Owner, fh: FileHandle) -> Arc<Owner> {
         let mut inodes = self.inodes.lock();
         let owners = inodes.entry(node).or_default();
         let added = owners.entry(owner).or_insert_with(|| {
             self.owners.fetch_add(1, Ordering::Release);
             Arc::new(new)
         });
+        added.asks_through(fh);
         Arc::clone(added)
     }
 
@@ -106,26 +161,35 @@ impl Locks {
         }
     }
 
-    /// The open file `fh` is closed for good. A lock of an open file description (`F_OFD_*`) ends now: no FLUSH names its
-    /// owner. One of a process has ended before: the process has closed the file it asked through.
+    /// The open file `fh` is closed for good. What was locked through it ends now, if no FLUSH has named its owner: locks
+    /// of an open file description (`F_OFD_*`), and those of files whose closing the kernel does not tell of.
     pub fn drop_handle(&self, node: NodeId, fh: FileHandle) {
         if self.owners.load(Ordering::Acquire) == 0 {
             return;
         }
-        let owners: Vec<u64> = self
-            .inodes
-            .lock()
-            .get(&node)
-            .map_or_else(Vec::new, |owners| {
-                owners
-                    .iter()
-                    .filter(|(_, owner)| owner.through.lock().contains(&fh))
-                    .map(|(id, _)| *id)
-                    .collect()
-            });
-        for owner in owners {
-            self.drop_owner(node, owner);
+        let mut inodes = self.inodes.lock();
+        let Some(owners) = inodes.get_mut(&node) else {
+            return;
+        };
+        let mut over = Vec::new();
+        owners.retain(|_, owner| {
+            let mut through = owner.through.lock();
+            let before = through.len();
+            through.retain(|other| *other != fh);
+            let (asked, ends) = (through.len() < before, through.is_empty());
+            drop(through);
+            if asked && ends {
+                over.push(Arc::clone(owner));
+            } else if asked {
+                owner.unlock_through(fh);
+            }
+            !(asked && ends)
+        });
+        if owners.is_empty() {
+            inodes.remove(&node);
         }
+        drop(inodes);
+        self.owners.fetch_sub(over.len(), Ordering::Release);
     }
 
     /// The process of ours, other than `owner`, that holds a lock in the range.
@@ -164,8 +228,14 @@ fn to_flock(lock: &fuse_file_lock) -> Result<libc::flock> {
 
 impl PassthroughFs {
     /// The open file description that `owner` locks with; made if there is none.
-    fn lock_owner(&self, node: NodeId, handle: &Handle, lock: &LockRequest) -> Result<Arc<Owner>> {
-        if let Some(owner) = self.locks.get(node, lock.owner) {
+    fn lock_owner(
+        &self,
+        node: NodeId,
+        fh: FileHandle,
+        handle: &Handle,
+        lock: &LockRequest,
+    ) -> Result<Arc<Owner>> {
+        if let Some(owner) = self.locks.join(node, lock.owner, fh) {
             return Ok(owner);
         }
         let inode = handle.inode.as_ref().ok_or(Errno::EBADF)?;
@@ -184,7 +254,7 @@ impl PassthroughFs {
             through: Mutex::default(),
             ranges: Mutex::default(),
         };
-        Ok(self.locks.insert(node, lock.owner, owner))
+        Ok(self.locks.insert(node, lock.owner, owner, fh))
     }
 
     pub(super) fn do_getlk(
@@ -240,13 +310,7 @@ impl PassthroughFs {
         if unlock && self.locks.get(node, lock.owner).is_none() {
             return Ok(());
         }
-        let owner = self.lock_owner(node, &handle, lock)?;
-        {
-            let mut through = owner.through.lock();
-            if !through.contains(&fh) {
-                through.push(fh);
-            }
-        }
+        let owner = self.lock_owner(node, fh, &handle, lock)?;
         let flock = to_flock(&lock.lock)?;
         let locked = fcntl(&owner.file, FcntlArg::F_OFD_SETLK(&flock)).map_err(Errno::from);
         match locked {
@@ -257,7 +321,7 @@ impl PassthroughFs {
             }
             result => drop(result?),
         }
-        owner.note(&lock.lock);
+        owner.note(&lock.lock, fh);
         Ok(())
     }
 }

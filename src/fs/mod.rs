@@ -10,6 +10,7 @@
 //! | `descriptors`, `mounts` | how inodes are found again with a bounded number of descriptors, without pinning mounts |
 //! | `lookup`, `attr`, `dir`, `create`, `names`, `data`, `xattr`, `ioctl`, `lock` | the requests |
 //! | `handle` | open files and directories |
+//! | `streams` | directories that are read without having been opened |
 //! | `through` | files that the kernel reads and writes by itself |
 //! | `export` | node ids that outlive a forget |
 //! | `creds` | acting as the caller, per thread |
@@ -48,6 +49,7 @@ mod mounts;
 mod names;
 mod numbers;
 mod policy;
+mod streams;
 mod synthetic;
 mod table;
 #[cfg(test)]
@@ -86,6 +88,7 @@ use inode::{Inode, Ways};
 use lock::Locks;
 use mounts::Mounts;
 use numbers::Numbers;
+use streams::Streams;
 use synthetic::Overlay;
 use table::Table;
 use through::Registered;
@@ -102,6 +105,7 @@ pub struct PassthroughFs {
     mounts: Mounts,
     descriptors: Descriptors,
     handles: Handles,
+    streams: Streams,
     locks: Locks,
     numbers: Numbers,
     overlay: Arc<Overlay>,
@@ -212,6 +216,7 @@ impl PassthroughFs {
             mounts,
             descriptors,
             handles: Handles::new(),
+            streams: Streams::default(),
             locks: Locks::default(),
             numbers: Numbers::new(stat.dev()),
             overlay: Arc::new(overlay),
@@ -245,7 +250,7 @@ impl PassthroughFs {
             overflows: self.watch.overflows(),
             inodes: self.table.len() as u64,
             descriptors: self.descriptors.held() as u64,
-            handles: self.handles.len() as u64,
+            handles: (self.handles.len() + self.streams.len()) as u64,
             backing_files: self.registered.len() as u64,
         }
     }
@@ -270,8 +275,8 @@ impl FileSystem for PassthroughFs {
         } else {
             InitFlags::empty()
         };
-        let symlinks = match self.cache {
-            CachePolicy::Coherent => InitFlags::CACHE_SYMLINKS,
+        let coherent = match self.cache {
+            CachePolicy::Coherent => InitFlags::CACHE_SYMLINKS | InitFlags::NO_OPENDIR_SUPPORT,
             CachePolicy::Ttl(_) | CachePolicy::Strict => InitFlags::empty(),
         };
         InitFlags::ASYNC_READ
@@ -293,7 +298,7 @@ impl FileSystem for PassthroughFs {
             | InitFlags::INIT_EXT
             | InitFlags::CREATE_SUPP_GROUP
             | InitFlags::DIRECT_IO_ALLOW_MMAP
-            | symlinks
+            | coherent
             | export
             | passthrough
     }
@@ -320,6 +325,7 @@ impl FileSystem for PassthroughFs {
 
     fn tend(&self, notifier: &Notifier) {
         self.registered.tend();
+        self.streams.tend();
         notifier.prune(self.descriptors.deleted(DELETED_EFFORT));
     }
 
@@ -482,30 +488,30 @@ impl FileSystem for PassthroughFs {
         self.do_fsync(cx, fh, datasync)
     }
 
-    fn opendir(&self, _cx: &Context<'_>, node: NodeId, flags: u32) -> Result<Opened> {
-        self.do_opendir(node, flags)
+    fn opendir(&self, cx: &Context<'_>, node: NodeId, flags: u32) -> Result<Opened> {
+        self.do_opendir(cx, node, flags)
     }
 
     fn readdir(
         &self,
-        _cx: &Context<'_>,
+        cx: &Context<'_>,
         node: NodeId,
         fh: FileHandle,
         offset: u64,
         out: &mut DirentWriter<'_>,
     ) -> Result<()> {
-        self.do_readdir(node, fh, offset, out)
+        self.do_readdir(cx, node, fh, offset, out)
     }
 
     fn readdirplus(
         &self,
-        _cx: &Context<'_>,
+        cx: &Context<'_>,
         node: NodeId,
         fh: FileHandle,
         offset: u64,
         out: &mut DirentPlusWriter<'_>,
     ) -> Result<()> {
-        self.do_readdirplus(node, fh, offset, out)
+        self.do_readdirplus(cx, node, fh, offset, out)
     }
 
     fn releasedir(&self, _node: NodeId, fh: FileHandle) {
@@ -515,11 +521,11 @@ impl FileSystem for PassthroughFs {
     fn fsyncdir(
         &self,
         cx: &Context<'_>,
-        _node: NodeId,
+        node: NodeId,
         fh: FileHandle,
         datasync: bool,
     ) -> Result<()> {
-        self.do_fsyncdir(cx, fh, datasync)
+        self.do_fsyncdir(cx, node, fh, datasync)
     }
 
     fn syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {

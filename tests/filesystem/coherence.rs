@@ -46,6 +46,8 @@ pub fn add(suite: &mut Suite) {
     );
     suite.test("a_mount_made_or_removed_below_is_seen", mounted_below);
     suite.test("links_of_proc_are_not_kept", links_of_proc);
+    suite.test("listings_of_proc_are_not_kept", listings_of_proc);
+    suite.test("walking_again_asks_for_nothing", walking_again);
     suite.test("a_deleted_file_gives_its_space_back", deleted);
     suite.test("heavy_writers_are_not_listened_to", heavy_writer);
 }
@@ -434,6 +436,90 @@ fn links_of_proc() -> Result<()> {
     unmount(served.host("proc"), UnmountFlags::DETACH)?;
     result?;
     served.close()
+}
+
+fn listings_of_proc() -> Result<()> {
+    let served = mount_of(Kind::Ext4)?;
+    fs::create_dir(served.host("proc"))?;
+    let (at, flags) = (served.host("proc"), MountFlags::empty());
+    mount("proc", &at, "proc", flags, None)?;
+    // The time of the directory's last change never changes, whatever is opened.
+    let view = served.at(format!("proc/{}/fd", std::process::id()));
+    let held = File::open(served.host("proc"))?;
+    let result: Result<()> = (|| {
+        for _ in 0..50 {
+            let file = held.try_clone()?;
+            let number = std::os::fd::AsRawFd::as_raw_fd(&file).to_string();
+            let is_listed = || {
+                fs::read_dir(&view).is_ok_and(|list| {
+                    list.flatten()
+                        .any(|entry| *entry.file_name() == *number.as_str())
+                })
+            };
+            seen("a new descriptor in proc", is_listed)?;
+            // Another test may have got the number meanwhile, but not for long.
+            drop(file);
+            seen("a closed descriptor in proc", || !is_listed())?;
+        }
+        Ok(())
+    })();
+    drop(held);
+    unmount(served.host("proc"), UnmountFlags::DETACH)?;
+    result?;
+    served.close()
+}
+
+/// Walks the tree at `path` as find(1) does.
+fn walk(path: &Path) -> std::io::Result<usize> {
+    let mut count = 1;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        entry.metadata()?;
+        if entry.file_type()?.is_dir() {
+            count += walk(&entry.path())?;
+        } else {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn walking_again() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("requests are counted by cntr").into());
+    }
+    let mount = mount_of(Kind::Ext4)?;
+    for directory in 0..20 {
+        let path = mount.host(format!("tree/{directory}"));
+        fs::create_dir_all(&path)?;
+        (0..100).try_for_each(|file| fs::write(path.join(format!("file-{file}")), "text"))?;
+    }
+    let walk = || walk(&mount.at("tree")).context("walking");
+    // Other tests change files of the same file system, which only costs answers that were just on their way.
+    let mut counts = Vec::new();
+    let flat = wait::until(wait::LONG, || {
+        let before = requests(&mount).unwrap_or(u64::MAX);
+        let walked = walk().is_ok_and(|count| count == 2021);
+        counts.push(requests(&mount).unwrap_or(0).wrapping_sub(before));
+        walked && counts.last() == Some(&0)
+    });
+    ensure!(flat, "walks took {counts:?} requests");
+    // What the host changes is in the next listing.
+    for round in 0..20 {
+        let (made, gone) = (format!("tree/{round}/made"), format!("tree/{round}/file-7"));
+        fs::write(mount.host(&made), "")?;
+        fs::remove_file(mount.host(&gone))?;
+        seen("a new and a removed name in a listing", || {
+            let list = fs::read_dir(mount.at(format!("tree/{round}")));
+            let names: Vec<_> = list.map_or_else(
+                |_| Vec::new(),
+                |list| list.flatten().map(|entry| entry.file_name()).collect(),
+            );
+            names.iter().any(|name| name == "made") && names.iter().all(|name| name != "file-7")
+        })?;
+    }
+    ensure!(walk()? == 2021);
+    mount.close()
 }
 
 fn deleted() -> Result<()> {

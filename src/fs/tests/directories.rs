@@ -6,6 +6,7 @@ use std::fs;
 use fuse_proto::dirent::{Dirents, DirentsPlus};
 
 use super::*;
+use crate::engine::Errno;
 
 #[test]
 fn every_name_is_listed_once_whatever_the_buffer() {
@@ -87,4 +88,102 @@ fn entries_with_attributes_count_as_lookups() {
         served.fs.forget(node, 1);
     }
     assert_eq!(served.fs.statistics().inodes, 0);
+}
+
+/// Names from `offset` on that fit into a small buffer, and where they end; read without having opened the directory.
+fn unopened(served: &Served, node: NodeId, offset: u64) -> (Vec<String>, u64) {
+    let mut buffer = [0; 300];
+    let mut out = DirentWriter::new(&mut buffer);
+    let result = served
+        .fs
+        .readdir(&served.cx(), node, FileHandle(0), offset, &mut out);
+    result.unwrap();
+    let len = out.len();
+    let (mut names, mut end) = (Vec::new(), offset);
+    for dirent in Dirents::new(&buffer[..len]) {
+        names.push(String::from_utf8_lossy(dirent.name).into_owned());
+        end = dirent.off;
+    }
+    (names, end)
+}
+
+#[test]
+fn the_kernel_is_told_that_it_need_not_open_directories() {
+    for (cache, unneeded) in [
+        (CachePolicy::Coherent, true),
+        (CachePolicy::Ttl(std::time::Duration::from_secs(1)), false),
+        (CachePolicy::Strict, false),
+    ] {
+        let mut served = Served::new(tempfile::tempdir().unwrap(), |options| {
+            options.cache = cache
+        });
+        served.detached = Detached::of(45, served.fs.capabilities());
+        let opened = served.fs.opendir(&served.cx(), NodeId::ROOT, 0);
+        assert_eq!(opened.err() == Some(Errno::ENOSYS), unneeded, "{cache:?}");
+    }
+}
+
+#[test]
+fn many_read_a_directory_that_nobody_has_opened() {
+    let served = Served::new(tempfile::tempdir().unwrap(), |_| ());
+    for index in 0..200 {
+        fs::write(served.host(&format!("file{index}")), "").unwrap();
+    }
+    fs::create_dir(served.host("other")).unwrap();
+    fs::write(served.host("other/alone"), "").unwrap();
+    // Each goes on from where it was, in turn.
+    let mut readers = vec![(BTreeSet::new(), 0, false); 5];
+    while readers.iter().any(|(_, _, done)| !done) {
+        for (names, offset, done) in readers.iter_mut().filter(|(_, _, done)| !done) {
+            let (some, end) = unopened(&served, NodeId::ROOT, *offset);
+            *done = some.is_empty();
+            *offset = end;
+            for name in some {
+                assert!(names.insert(name.clone()), "{name} twice");
+            }
+        }
+    }
+    assert!(readers.iter().all(|(names, _, _)| names.len() == 203));
+    let other = served.node("other");
+    let (mut names, end) = unopened(&served, other, 0);
+    names.sort();
+    assert_eq!(names, [".", "..", "alone"]);
+    assert!(unopened(&served, other, end).0.is_empty());
+    assert_eq!(unopened(&served, other, 0).0.len(), 3, "from the start");
+    served
+        .fs
+        .fsyncdir(&served.cx(), other, FileHandle(0), false)
+        .unwrap();
+    // One was left in the middle, and is closed when nobody has come back to it for a while.
+    assert_eq!(served.fs.statistics().handles, 1);
+    served.fs.tend(served.detached.notifier());
+    assert_eq!(served.fs.statistics().handles, 1);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    served.fs.tend(served.detached.notifier());
+    assert_eq!(served.fs.statistics().handles, 0);
+}
+
+#[test]
+fn a_file_is_no_directory_without_opening_it_either() {
+    let served = Served::new(tempfile::tempdir().unwrap(), |_| ());
+    fs::write(served.host("file"), "").unwrap();
+    let (node, mut buffer) = (served.node("file"), [0; 300]);
+    let mut out = DirentWriter::new(&mut buffer);
+    let result = served
+        .fs
+        .readdir(&served.cx(), node, FileHandle(0), 0, &mut out);
+    assert_eq!(result, Err(Errno::ENOTDIR));
+}
+
+#[test]
+fn a_listing_nobody_watches_is_taken_back_when_it_is_complete() {
+    let served = Served::new(tempfile::tempdir().unwrap(), |_| ());
+    let told = || {
+        let queued = served.detached.notifier().take_queued();
+        queued.contains(&(NodeId::ROOT, Some(0), None))
+    };
+    let (names, end) = unopened(&served, NodeId::ROOT, 0);
+    assert_eq!((names.len(), told()), (2, false));
+    assert!(unopened(&served, NodeId::ROOT, end).0.is_empty());
+    assert!(told());
 }

@@ -88,3 +88,33 @@ fn locks_are_shared_with_the_host() {
     served.fs.release(node, opened.fh, Some(1));
     assert!(host.try_lock().is_ok());
 }
+
+#[test]
+fn what_was_locked_since_outlives_a_late_release() {
+    let served = Served::new(tempfile::tempdir().unwrap(), |_| ());
+    fs::write(served.host("file"), "").unwrap();
+    let (cx, node) = (served.cx(), served.node("file"));
+    let open = || {
+        served
+            .fs
+            .open(&cx, node, libc::O_RDWR as u32, false)
+            .unwrap()
+            .fh
+    };
+    let set = |fh, request: LockRequest| served.fs.setlk(&cx, node, fh, &request);
+    let (first, second, other) = (open(), open(), open());
+    set(first, lock(1, libc::F_WRLCK, 0, 9)).unwrap();
+    set(first, lock(1, libc::F_WRLCK, 20, 29)).unwrap();
+    // The process has closed the first one and locks through the second before the kernel tells of that.
+    set(second, lock(1, libc::F_WRLCK, 5, 14)).unwrap();
+    served.fs.release(node, first, None);
+    assert_eq!(set(other, lock(2, libc::F_WRLCK, 5, 5)), Err(Errno::EAGAIN));
+    assert_eq!(
+        set(other, lock(2, libc::F_WRLCK, 14, 14)),
+        Err(Errno::EAGAIN)
+    );
+    set(other, lock(2, libc::F_WRLCK, 0, 4)).unwrap();
+    set(other, lock(2, libc::F_WRLCK, 20, 29)).unwrap();
+    served.fs.release(node, second, None);
+    set(other, lock(2, libc::F_WRLCK, 0, 100)).unwrap();
+}
