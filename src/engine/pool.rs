@@ -10,6 +10,7 @@
 //! The monitor sleeps while nothing happens. Serving threads wake it at the start of a busy period, at most once in
 //! [`QUIET`].
 
+mod courtesy;
 mod survey;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::seat::{Desk, Place, nanoseconds};
+use courtesy::Courtesy;
 use survey::Retired;
 
 /// A request in service for this long blocks its thread, whether the file system said so or not.
@@ -416,8 +418,10 @@ impl Pool {
         let mut trimmed = Instant::now();
         let mut interrupted: Vec<(u64, Instant)> = Vec::new();
         let mut looked = Instant::now();
+        let mut courtesy = Courtesy::new();
         while !self.is_over() {
             let places: Vec<Arc<Place>> = self.places.read().clone();
+            courtesy.look(&places);
             let now = self.now();
             let look = looked.elapsed() >= LOST_INTERRUPTS;
             if look {
@@ -427,6 +431,7 @@ impl Pool {
                 let Some(since) = place.since() else { continue };
                 idle_since = Instant::now();
                 if u128::from(now.saturating_sub(since)) >= SLOW.as_nanos() && place.mark_away() {
+                    place.come_forward();
                     self.went_away(place.team);
                 }
                 let long = u128::from(now.saturating_sub(since)) >= LOST_INTERRUPTS.as_nanos();
@@ -463,6 +468,7 @@ impl Pool {
                     crate::sys::memory::trim();
                     trimmed = Instant::now();
                 }
+                courtesy.rest();
                 self.monitor_awake.store(false, Ordering::Relaxed);
                 self.monitor_wake.wait(&mut guard);
                 idle_since = Instant::now();

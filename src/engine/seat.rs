@@ -13,6 +13,7 @@ use super::context::Seat;
 use super::dev::Device;
 use super::metrics::{CacheEvent, CacheEvents, Recorder};
 use super::pool::Pool;
+use crate::sys::scheduling;
 use crate::sys::uring::Exposed;
 
 /// No request; the kernel never uses this number.
@@ -42,6 +43,9 @@ pub(super) struct Place {
     away: AtomicBool,
     /// Somebody is on the way to answer the request on behalf of the thread.
     relief: AtomicBool,
+    /// The thread runs only if nobody else wants to; changed with the lock, so that the thread and the monitor agree.
+    back: AtomicBool,
+    policy: Mutex<()>,
     /// Thread id of the caller of the request, 0 if it is not known.
     caller: AtomicU32,
     /// Thread id, for signals.
@@ -66,6 +70,8 @@ impl Place {
             interrupted: AtomicU64::new(NONE),
             away: AtomicBool::new(false),
             relief: AtomicBool::new(false),
+            back: AtomicBool::new(false),
+            policy: Mutex::default(),
             caller: AtomicU32::new(0),
             thread: AtomicI32::new(0),
             team,
@@ -145,6 +151,36 @@ impl Place {
         self.away.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether the thread runs only if nobody else wants to.
+    pub(super) fn stands_back(&self) -> bool {
+        self.back.load(Ordering::Relaxed)
+    }
+
+    /// Makes the thread run only if nobody else wants to, unless it blocks.
+    pub(super) fn stand_back(&self) {
+        let _policy = self.policy.lock();
+        let thread = self.thread.load(Ordering::Relaxed);
+        if !self.is_away() && thread != 0 && scheduling::stand_back(thread, true).is_ok() {
+            self.back.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the thread run as others do. What it starts from now on does so, too, once it counts as blocked.
+    pub(super) fn come_forward(&self) {
+        let _policy = self.policy.lock();
+        if self.back.swap(false, Ordering::Relaxed) {
+            let thread = self.thread.load(Ordering::Relaxed);
+            if let Err(error) = scheduling::stand_back(thread, false) {
+                tracing::debug!(%error, "a thread cannot come forward");
+            }
+        }
+    }
+
+    /// Whether the thread runs or waits for a CPU.
+    pub(super) fn is_runnable(&self) -> bool {
+        scheduling::is_runnable(self.thread.load(Ordering::Relaxed))
+    }
+
     /// The request in service if its caller has a signal that ends the wait for it, and the kernel may have lost the
     /// interrupt that belongs to that.
     pub(super) fn abandoned(&self) -> Option<u64> {
@@ -188,7 +224,11 @@ pub(super) struct PooledSeat<'a> {
 
 impl Seat for PooledSeat<'_> {
     fn leave(&self) -> bool {
-        !self.place.mark_away() || self.pool.went_away(self.place.team)
+        if !self.place.mark_away() {
+            return true;
+        }
+        self.place.come_forward();
+        self.pool.went_away(self.place.team)
     }
 
     fn rejoin(&self) {

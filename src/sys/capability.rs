@@ -14,6 +14,8 @@ pub const SYS_CHROOT: u32 = 18;
 pub const SYS_ADMIN: u32 = 21;
 /// `CAP_SYS_RESOURCE`: go beyond quotas and reserved blocks.
 pub const SYS_RESOURCE: u32 = 24;
+/// Schedule threads before others.
+pub const SYS_NICE: u32 = 23;
 /// Capability numbers end here: the sets have 64 bits.
 const LIMIT: u32 = 64;
 

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod mount;
 pub mod network;
 pub mod process;
+pub mod scheduling;
 pub mod stat;
 pub mod terminal;
 pub mod thread;

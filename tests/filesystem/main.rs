@@ -11,6 +11,7 @@ mod lock;
 mod metadata;
 mod permission;
 mod rivals;
+mod scheduling;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
     rivals::add(&mut suite);
     end::add(&mut suite);
     statistics::add(&mut suite);
+    scheduling::add(&mut suite);
     suite.run()
 }
