@@ -11,7 +11,8 @@
 //!   each does its own. With more of them the change no longer shows.
 //! * **Start**: the ring is made for the first work. Where io_uring is disabled, the thread ends then, and serving
 //!   threads do the work themselves.
-//! * **Bounds**: there are [`LOANS`] buffers and as many syncs at a time; what is more is done by the serving threads.
+//! * **Bounds**: there are [`LOANS`] buffers, and so many syncs and reads of remote files at a time as the ring has
+//!   threads of the kernel for them; what is more is done by the serving threads.
 //! * **End**: with the session. Work that is still under way [`PATIENCE`] later is left to the kernel.
 
 use std::fs::File;
@@ -30,10 +31,10 @@ use super::buffers::{Buffers, Loan};
 use super::promise::{Ending, Promise, promise};
 use super::server::guarded;
 use super::{Errno, Medium, Result};
-use crate::sys::aio::{self, Durability};
+use crate::sys::aio::{self, Durability, Issue};
 use crate::sys::file;
 
-/// Buffers there may be, and syncs under way.
+/// Buffers there may be.
 const LOANS: usize = 32;
 
 /// Free buffers are given back after this long without work.
@@ -49,6 +50,8 @@ enum Errand {
         offset: u64,
         len: usize,
         loan: Loan,
+        issue: Issue,
+        turn: Option<Turn>,
         promise: Promise<(io::Result<usize>, Loan)>,
     },
     Sync {
@@ -62,7 +65,10 @@ enum Errand {
 /// What the carrying thread shares with the others.
 struct Books {
     buffers: Arc<Buffers>,
-    syncs: AtomicUsize,
+    /// What threads of the kernel do for the ring.
+    busy: AtomicUsize,
+    /// How many of them it has at most; what is more would wait for what may never end.
+    workers: usize,
     /// Errors of syncs that nobody waited for any more. The host tells each of them once.
     untold: Mutex<Vec<(Weak<File>, Errno)>>,
 }
@@ -90,14 +96,16 @@ impl Carrier {
         size: usize,
         runtime: fn() -> io::Result<Runtime>,
     ) -> io::Result<(Carrier, JoinHandle<()>)> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let (sender, receiver) = unbounded_channel();
         let carrier = Carrier {
             errands: Mutex::new(Some(sender)),
             waiting: AtomicUsize::new(0),
-            lanes: std::thread::available_parallelism().map_or(1, usize::from),
+            lanes: cpus,
             books: Arc::new(Books {
                 buffers: Buffers::new(size, LOANS),
-                syncs: AtomicUsize::new(0),
+                busy: AtomicUsize::new(0),
+                workers: aio::workers(cpus),
                 untold: Mutex::default(),
             }),
         };
@@ -117,7 +125,8 @@ impl Carrier {
             lanes: 0,
             books: Arc::new(Books {
                 buffers: Buffers::new(0, 0),
-                syncs: AtomicUsize::new(0),
+                busy: AtomicUsize::new(0),
+                workers: 0,
                 untold: Mutex::default(),
             }),
         }
@@ -145,7 +154,7 @@ impl Carrier {
         let own = Own::wait(&self.waiting);
         if medium == Medium::Remote || own.before >= self.lanes {
             drop(own);
-            if let Some(result) = self.carry_read(file, offset, out, leave) {
+            if let Some(result) = self.carry_read(file, offset, out, medium, leave) {
                 return result;
             }
         }
@@ -184,10 +193,16 @@ impl Carrier {
         file: &Arc<File>,
         offset: u64,
         out: &mut [u8],
+        medium: Medium,
         leave: impl FnMut() -> bool,
     ) -> Option<Result<usize>> {
         // The ring takes -1 for the position of the file.
         i64::try_from(offset).ok()?;
+        let (issue, turn) = if medium == Medium::Remote {
+            (Issue::Worker, Some(Turn::take(&self.books)?))
+        } else {
+            (Issue::Here, None)
+        };
         let loan = self.books.buffers.lend()?;
         let (promise, expectation) = promise();
         self.send(Errand::Read {
@@ -195,6 +210,8 @@ impl Carrier {
             offset,
             len: out.len(),
             loan,
+            issue,
+            turn,
             promise,
         })?;
         match expectation.wait(leave) {
@@ -255,21 +272,21 @@ impl Drop for Own<'_> {
     }
 }
 
-/// The right to a sync.
+/// The right to a thread of the kernel's.
 struct Turn(Arc<Books>);
 
 impl Turn {
     /// None if there are too many already.
     fn take(books: &Arc<Books>) -> Option<Turn> {
-        let before = books.syncs.fetch_add(1, Ordering::Relaxed);
+        let before = books.busy.fetch_add(1, Ordering::Relaxed);
         let turn = Turn(Arc::clone(books));
-        (before < LOANS).then_some(turn)
+        (before < books.workers).then_some(turn)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.syncs.fetch_sub(1, Ordering::Relaxed);
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -344,11 +361,14 @@ async fn carry_out(errand: Errand, books: &Books) {
             offset,
             len,
             mut loan,
+            issue,
+            turn,
             promise,
         } => {
             let bytes = std::mem::take(&mut loan.bytes);
-            let (result, bytes, file) = aio::read(file, bytes, len, offset).await;
+            let (result, bytes, file) = aio::read(file, bytes, len, offset, issue).await;
             loan.bytes = bytes;
+            drop(turn);
             drop(promise.keep((result, loan)));
             aio::let_go(file).await;
         }
@@ -415,14 +435,15 @@ mod tests {
         let (pipe, writer) = io::pipe().expect("a pipe");
         let never = Arc::new(File::from(std::os::fd::OwnedFd::from(pipe)));
         if able() {
-            for _ in 0..LOANS {
+            let most = carrier.books.workers.min(LOANS);
+            for _ in 0..most {
                 let read = carrier.read(&never, 0, &mut [0; 1], Medium::Remote, || true);
                 assert_eq!(read, Err(Errno::EINTR));
             }
-            assert!(carrier.books.buffers.lend().is_none());
+            assert_eq!(carrier.books.busy.load(Ordering::Relaxed), most);
             let (file, bytes) = bytes();
             let mut out = [0; 10];
-            // Without a buffer the caller reads.
+            // All threads of the kernel wait: the caller reads.
             let read = carrier.read(&file, 7, &mut out, Medium::Remote, || false);
             assert_eq!((read, &out[..]), (Ok(10), &bytes[7..17]));
             let synced = carrier.sync(&file, Durability::Contents, Medium::Remote, || false);
@@ -431,6 +452,7 @@ mod tests {
         // All reads end with the pipe.
         drop(writer);
         end(&carrier, thread);
+        assert_eq!(carrier.books.busy.load(Ordering::Relaxed), 0);
         assert!(carrier.books.buffers.lend().is_some());
         assert_eq!(Arc::strong_count(&never), 1);
     }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use io_uring_of_tokio::{cqueue, opcode, types};
+use io_uring_of_tokio::{cqueue, opcode, squeue, types};
 use tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 
 /// Commands that are handed to the kernel at a time; more are handed over in turns.
@@ -27,6 +27,22 @@ pub enum Durability {
     Everything,
     /// Contents, and what is needed to find them, as by fdatasync(2).
     Contents,
+}
+
+/// Who carries a read out in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Issue {
+    /// The thread of the ring, which does not wait where the file system knows how to go on without it.
+    Here,
+    /// A thread of the kernel's. Other file systems need that: the kernel believes of those whose files can be polled,
+    /// FUSE among them, that they do not wait, and the whole ring would.
+    Worker,
+}
+
+/// How many threads of the kernel's a ring gets for files, on so many CPUs.
+#[must_use]
+pub fn workers(cpus: usize) -> usize {
+    (4 * cpus).min(ENTRIES as usize)
 }
 
 /// A runtime for the calling thread, in which futures of this module run.
@@ -62,6 +78,7 @@ pub async fn read(
     buffer: Vec<u8>,
     len: usize,
     offset: u64,
+    issue: Issue,
 ) -> (io::Result<usize>, Vec<u8>, Arc<File>) {
     let mut held = (buffer, file);
     let len = len.min(held.0.len());
@@ -74,6 +91,10 @@ pub async fn read(
         let command = opcode::Read::new(types::Fd(held.1.as_raw_fd()), rest.as_mut_ptr(), size)
             .offset(offset + done as u64)
             .build();
+        let command = match issue {
+            Issue::Here => command,
+            Issue::Worker => command.flags(squeue::Flags::ASYNC),
+        };
         let transform = WithResult(std::marker::PhantomData);
         let (result, back) = UnsubmittedOneshot::new(held, transform, command)
             .submit()
@@ -145,7 +166,10 @@ mod tests {
                 (99, 3, b"3456789"),
             ] {
                 let buffer = vec![0; 16];
-                let (result, buffer, _) = read(Arc::clone(&file), buffer, len, offset).await;
+                let (result, buffer, file) =
+                    read(Arc::clone(&file), buffer, len, offset, Issue::Here).await;
+                assert_eq!(&buffer[..result.expect("read")], expected);
+                let (result, buffer, _) = read(file, buffer, len, offset, Issue::Worker).await;
                 assert_eq!(&buffer[..result.expect("read")], expected);
                 assert_eq!(buffer.len(), 16);
             }
@@ -156,7 +180,8 @@ mod tests {
     fn errors_are_those_of_the_call() {
         in_runtime(async {
             let directory = Arc::new(File::open("/").expect("a directory"));
-            let (result, _, _) = read(Arc::clone(&directory), vec![0; 16], 16, 0).await;
+            let (result, _, _) =
+                read(Arc::clone(&directory), vec![0; 16], 16, 0, Issue::Here).await;
             let errno = result.expect_err("a directory").raw_os_error();
             assert_eq!(errno, Some(libc::EISDIR));
             let null = Arc::new(File::open("/dev/null").expect("a device"));
