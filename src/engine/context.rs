@@ -1,13 +1,15 @@
 //! What a file system method may know about the request it serves.
 
+use std::fs::File;
 use std::sync::Arc;
 
-use super::Notifier;
 use super::backing::Backings;
 use super::base::Root;
+use super::carrier::Carrier;
 use super::metrics::CacheEvent;
 use super::negotiate::Negotiated;
-use super::{Errno, Result};
+use super::{Durability, Errno, Medium, Notifier, Result};
+use crate::sys::file;
 
 /// The queue's side of a request that is about to block; implemented by the transports.
 pub trait Seat: Sync {
@@ -18,6 +20,9 @@ pub trait Seat: Sync {
     fn rejoin(&self);
     /// Whether the kernel asked to interrupt the request in service.
     fn interrupted(&self) -> bool;
+    /// Whether nobody waits any more for what the calling thread does: the request was answered on its behalf, or the
+    /// session is over.
+    fn given_up(&self) -> bool;
     /// Counts what the answer to the request says about the kernel's caches.
     fn count(&self, event: CacheEvent);
 }
@@ -42,6 +47,7 @@ pub struct Context<'a> {
     /// Registers files that the kernel reads and writes by itself; `None` if that was not negotiated.
     pub backings: Option<&'a Arc<Backings>>,
     pub(super) root: Root,
+    pub(super) carrier: &'a Carrier,
     pub(super) seat: &'a dyn Seat,
 }
 
@@ -50,9 +56,23 @@ impl Context<'_> {
     /// them meanwhile. `job` should return `EINTR` when a system call in it is interrupted; the engine interrupts it
     /// with a signal when the kernel asks for it.
     pub fn block_in_place<R>(&self, job: impl FnOnce() -> R) -> R {
-        self.seat.leave();
-        let _rejoin = Rejoin(self.seat);
+        let _away = Away::from(self.seat);
         job()
+    }
+
+    /// Brings `file`, which is on `medium`, to the disk, without holding up other requests. An interrupt alone does
+    /// not end it: whoever syncs a file does not expect that. An error that came too late for a request that was given
+    /// up is told by the next sync of the file.
+    ///
+    /// # Errors
+    /// Those of fsync(2); `EINTR` if the request was given up.
+    pub fn sync(&self, file: &Arc<File>, what: Durability, medium: Medium) -> Result<()> {
+        if medium == Medium::Memory {
+            return Ok(file::sync(file, what)?);
+        }
+        let _away = Away::from(self.seat);
+        self.carrier
+            .sync(file, what, medium, || self.seat.given_up())
     }
 
     /// As [`block_in_place`](Self::block_in_place), for a wait without an end in sight (a lock).
@@ -61,7 +81,7 @@ impl Context<'_> {
     /// `ENOLCK` if so many requests wait that nobody would be left to serve the others; those of `job`.
     pub fn wait_in_place<R>(&self, job: impl FnOnce() -> Result<R>) -> Result<R> {
         let replaced = self.seat.leave();
-        let _rejoin = Rejoin(self.seat);
+        let _rejoin = Away(self.seat);
         if replaced { job() } else { Err(Errno::ENOLCK) }
     }
 
@@ -78,10 +98,18 @@ impl Context<'_> {
     }
 }
 
-/// Counts the thread as running again, also after a panic.
-struct Rejoin<'a>(&'a dyn Seat);
+/// The thread has left its seat; it is counted as running again at the end of this, also after a panic.
+pub(super) struct Away<'a>(&'a dyn Seat);
 
-impl Drop for Rejoin<'_> {
+impl<'a> Away<'a> {
+    /// Leaves `seat`.
+    pub(super) fn from(seat: &'a dyn Seat) -> Away<'a> {
+        seat.leave();
+        Away(seat)
+    }
+}
+
+impl Drop for Away<'_> {
     fn drop(&mut self) {
         self.0.rejoin();
     }
@@ -92,6 +120,7 @@ impl Drop for Rejoin<'_> {
 pub(crate) struct Detached {
     negotiated: Negotiated,
     notifier: std::sync::Arc<Notifier>,
+    carrier: Carrier,
 }
 
 #[cfg(test)]
@@ -123,6 +152,7 @@ impl Detached {
         Detached {
             negotiated,
             notifier,
+            carrier: Carrier::idle(),
         }
     }
 
@@ -147,6 +177,7 @@ impl Detached {
             notifier: &self.notifier,
             backings: None,
             root: Root::Plain,
+            carrier: &self.carrier,
             seat: self,
         }
     }
@@ -161,6 +192,10 @@ impl Seat for Detached {
     fn rejoin(&self) {}
 
     fn interrupted(&self) -> bool {
+        false
+    }
+
+    fn given_up(&self) -> bool {
         false
     }
 

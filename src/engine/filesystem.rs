@@ -160,6 +160,17 @@ pub struct WriteRequest {
     pub from_cache: bool,
 }
 
+/// Where the contents of a file are while they are not in the page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Medium {
+    /// They always are, or are made up when they are read.
+    Memory,
+    /// On a disk, which answers.
+    Disk,
+    /// With another machine or process, which may never answer.
+    Remote,
+}
+
 /// The bytes of a READ reply, moved by the transport.
 pub enum Data {
     /// These bytes.
@@ -170,6 +181,8 @@ pub enum Data {
         file: Arc<File>,
         /// Offset in bytes.
         offset: u64,
+        /// Where `file` is.
+        medium: Medium,
     },
 }
 

@@ -19,12 +19,15 @@
 //! | `outcome` | what to answer, and what to take back if the answer does not arrive |
 //! | `base` | the directory that the mount's root is in |
 //! | `backing` | files the kernel reads and writes by itself |
+//! | `carrier`, `promise`, `buffers` | reads and syncs beside the queues |
 //! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies, per queue and operation |
 
 mod backing;
 mod base;
+mod buffers;
+mod carrier;
 mod context;
 mod crew;
 mod dev;
@@ -38,6 +41,7 @@ mod notify;
 mod nudge;
 mod outcome;
 mod pool;
+mod promise;
 mod queue;
 mod seat;
 mod server;
@@ -45,6 +49,7 @@ mod session;
 mod thread;
 mod uring;
 
+pub use crate::sys::aio::Durability;
 pub use backing::{BackingFile, Backings};
 pub use base::Root;
 #[cfg(test)]
@@ -54,7 +59,7 @@ pub use dispatch::entry_out;
 pub use errno::Errno;
 pub use filesystem::{
     Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
-    LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
+    LockRequest, Medium, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
     WriteRequest,
 };
 pub use negotiate::Negotiated;

@@ -241,6 +241,10 @@ impl Seat for PooledSeat<'_> {
         self.place.interrupted()
     }
 
+    fn given_up(&self) -> bool {
+        self.place.serving().is_none() || self.pool.is_over()
+    }
+
     fn count(&self, event: CacheEvent) {
         self.place.cache.count(event, 1);
     }

@@ -1,13 +1,19 @@
 //! Serves one decoded request, whichever transport brought it.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fuse_proto::opcode::Opcode;
 use fuse_proto::{DecodeError, Operation, ReplyWriter, Request};
 
 use super::backing::Backings;
 use super::base::{self, Root};
+use super::carrier::Carrier;
+use super::context::{Away, Seat};
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
 use super::metrics::CacheEvent;
@@ -16,7 +22,12 @@ use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::Pool;
 use super::seat::{Place, PooledSeat};
 use super::uring::Rings;
-use super::{Context, Data, Errno, FileSystem, Negotiated, NodeId, Notifier, Result};
+use super::{Context, Data, Errno, FileSystem, Medium, Negotiated, NodeId, Notifier, Result};
+use crate::sys::file;
+
+/// How long an interrupted read of a remote file goes on: where somebody answers, the answer comes first, and a process
+/// whose timer has expired sees no error that it would not see without us.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// What all threads of a session share.
 pub(super) struct Shared<F> {
@@ -30,6 +41,8 @@ pub(super) struct Shared<F> {
     pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
     pub(super) rings: Option<Rings>,
+    /// Does beside the queues what would hold them up.
+    pub(super) carrier: Carrier,
 }
 
 /// Serves requests at one place.
@@ -91,7 +104,7 @@ impl<F: FileSystem> Server<'_, F> {
         // A file is read before the request is claimed: reading may block and be given up.
         served.reply = match outcome.answer {
             Ok(Answer::Payload(len)) => Reply::Payload(len),
-            Ok(Answer::Data(data, size)) => match read(&data, &mut payload[..size]) {
+            Ok(Answer::Data(data, size)) => match self.read(&data, &mut payload[..size]) {
                 Ok(len) => {
                     served.bytes = len as u64;
                     Reply::Payload(len)
@@ -155,6 +168,7 @@ impl<F: FileSystem> Server<'_, F> {
                     notifier: &self.shared.notifier,
                     backings: self.shared.backings.as_ref(),
                     root: self.shared.root,
+                    carrier: &self.shared.carrier,
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();
@@ -168,6 +182,61 @@ impl<F: FileSystem> Server<'_, F> {
                 Some(outcome.unwrap_or_else(|| Errno::EIO.into()))
             }
         }
+    }
+
+    /// Puts the bytes of a READ into `payload`; returns how many there are.
+    fn read(&self, data: &Data, payload: &mut [u8]) -> Result<usize> {
+        match data {
+            Data::Bytes(bytes) => {
+                let len = bytes.len().min(payload.len());
+                payload[..len].copy_from_slice(&bytes[..len]);
+                Ok(len)
+            }
+            Data::File {
+                file,
+                offset,
+                medium: Medium::Memory,
+            } => read_here(file, payload, *offset),
+            Data::File {
+                file,
+                offset,
+                medium,
+            } => {
+                let read = read_cached(file, payload, *offset, *medium)?;
+                let (done, rest) = match read {
+                    Cached::All(done) => return Ok(done),
+                    Cached::Some(done) => (done, &mut payload[done..]),
+                };
+                Ok(done + self.read_cold(file, rest, *offset + done as u64, *medium)?)
+            }
+        }
+    }
+
+    /// Reads what is not in memory, while another thread takes requests.
+    fn read_cold(
+        &self,
+        file: &Arc<File>,
+        payload: &mut [u8],
+        offset: u64,
+        medium: Medium,
+    ) -> Result<usize> {
+        let seat = PooledSeat {
+            place: self.place,
+            pool: self.pool,
+        };
+        let _away = Away::from(&seat);
+        let mut asked = None;
+        let leave = || {
+            // A disk answers, and nobody expects that reading from one is interrupted.
+            let asked = seat.interrupted() && medium == Medium::Remote && {
+                let asked = asked.get_or_insert_with(Instant::now);
+                asked.elapsed() >= GRACE
+            };
+            asked || seat.given_up()
+        };
+        self.shared
+            .carrier
+            .read(file, offset, payload, medium, leave)
     }
 
     fn forget(&self, number: u64, lookups: u64) {
@@ -206,17 +275,47 @@ pub(super) fn refusal(error: &DecodeError) -> Errno {
     }
 }
 
-fn read(data: &Data, payload: &mut [u8]) -> Result<usize> {
-    match data {
-        Data::Bytes(bytes) => {
-            let len = bytes.len().min(payload.len());
-            payload[..len].copy_from_slice(&bytes[..len]);
-            Ok(len)
-        }
-        Data::File { file, offset } => {
-            std::os::unix::fs::FileExt::read_at(&**file, payload, *offset).map_err(Errno::from)
+/// What a read without waiting has found.
+enum Cached {
+    /// All that was asked for, or all up to the end of the file: so many bytes.
+    All(usize),
+    /// So many bytes at the start.
+    Some(usize),
+}
+
+/// Reads what is in memory.
+fn read_cached(
+    file: &Arc<File>,
+    payload: &mut [u8],
+    offset: u64,
+    medium: Medium,
+) -> Result<Cached> {
+    let mut done = 0;
+    while done < payload.len() {
+        match file::read_cached(file.as_fd(), &mut payload[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EINTR) => Ok(Cached::Some(done)),
+                    // Its file system cannot tell. To give up the seat each time would cost more than the monitor,
+                    // unless it may take for ever.
+                    _ if medium == Medium::Disk => {
+                        let rest = &mut payload[done..];
+                        let read = read_here(file, rest, offset + done as u64)?;
+                        Ok(Cached::All(done + read))
+                    }
+                    _ => Ok(Cached::Some(done)),
+                };
+            }
         }
     }
+    Ok(Cached::All(done))
+}
+
+/// Reads at once, whatever it takes.
+fn read_here(file: &File, payload: &mut [u8], offset: u64) -> Result<usize> {
+    file.read_at(payload, offset).map_err(Errno::from)
 }
 
 /// Runs a method of the file system; a panic in it is the end of the request, not of the thread.

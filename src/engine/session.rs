@@ -11,6 +11,7 @@ use fuse_proto::{Dialect, Operation, ReplyWriter, Request};
 
 use super::backing::Backings;
 use super::base::Root;
+use super::carrier::Carrier;
 use super::crew::Hands;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::metrics::{Detail, Measurements, OperationStatistics};
@@ -217,6 +218,11 @@ impl Session {
             .transpose()
             .map_err(SessionError::Device)?;
         let (rings, opening) = prepared.unzip();
+        let largest = negotiated
+            .max_write
+            .max(u32::from(negotiated.max_pages) * 4096);
+        let (carrier, carrying) =
+            Carrier::start(largest as usize).map_err(|_| SessionError::Threads(1))?;
         let shared = Arc::new(Shared {
             fs,
             device,
@@ -225,6 +231,7 @@ impl Session {
             root: config.root,
             backings,
             rings,
+            carrier,
         });
         let classic = config.workers.unwrap_or_else(default_workers).max(1);
         let mut targets = vec![if opening.is_some() { 1 } else { classic }, 0];
@@ -281,6 +288,7 @@ impl Session {
         };
         let finish = Box::new(move || {
             shared.notifier.close();
+            shared.carrier.close();
             shared.fs.destroy();
         });
         Ok(Session {
@@ -293,7 +301,7 @@ impl Session {
             },
             settle,
             finish,
-            helpers: vec![monitor, notifier, tender],
+            helpers: vec![monitor, notifier, tender, carrying],
             written,
         })
     }

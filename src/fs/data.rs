@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use fuse_proto::flags::OpenFlags;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fcntl};
-use nix::unistd::{Whence, fdatasync, fsync, lseek64};
+use nix::unistd::{Whence, lseek64};
 
 use super::create::OPEN_FLAGS;
 use super::creds::{SetId, treat_set_id};
@@ -27,8 +27,8 @@ use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
 use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
-    BackingFile, Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload,
-    ReadRequest, Result, WriteRequest,
+    BackingFile, Context, CopyRequest, Data, Durability, Errno, FileHandle, NodeId, Opened,
+    Payload, ReadRequest, Result, WriteRequest,
 };
 use crate::sys::file;
 use crate::sys::stat::{self, Stat};
@@ -283,6 +283,7 @@ impl PassthroughFs {
             Object::File { .. } => Ok(Data::File {
                 file: self.host_file(&handle)?,
                 offset: read.offset,
+                medium: handle.medium(),
             }),
             Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
             Object::Directory { .. } => Err(Errno::EISDIR),
@@ -403,13 +404,12 @@ impl PassthroughFs {
         let Ok(file) = self.host_file(&handle) else {
             return Ok(());
         };
-        Ok(cx.block_in_place(|| {
-            if datasync {
-                fdatasync(file)
-            } else {
-                fsync(file)
-            }
-        })?)
+        let what = if datasync {
+            Durability::Contents
+        } else {
+            Durability::Everything
+        };
+        cx.sync(&file, what, handle.medium())
     }
 
     pub(super) fn do_fallocate(

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::dir::DirStream;
 use super::inode::{HeldFd, Inode};
-use crate::engine::{BackingFile, Errno, FileHandle, Result};
+use crate::engine::{BackingFile, Errno, FileHandle, Medium, Result};
 
 const SHARD_BITS: u32 = 4;
 const INDEX_BITS: u32 = 28;
@@ -87,6 +87,13 @@ impl Handle {
             Object::Directory { file, .. } => Ok(file.as_fd()),
             Object::Synthetic => Err(Errno::EBADF),
         }
+    }
+
+    /// Where the contents of the file are.
+    pub fn medium(&self) -> Medium {
+        self.inode
+            .as_ref()
+            .map_or(Medium::Memory, |inode| inode.mount.medium)
     }
 
     /// The host's open file, if it was opened.

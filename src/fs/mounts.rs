@@ -13,6 +13,7 @@ use nix::sys::statfs::fstatfs;
 use parking_lot::RwLock;
 
 use super::watch::{Trust, Watch};
+use crate::engine::Medium;
 use crate::sys::clock;
 use crate::sys::handle::Handle;
 use crate::sys::mount::{self, MountAttr, Submounts};
@@ -73,6 +74,17 @@ fn reports_changes(magic: i64) -> bool {
     )
 }
 
+/// Where the contents of files of a file system are, by its nature and its `f_type` of statfs(2).
+fn medium(nature: Nature, magic: i64) -> Medium {
+    match (nature, magic) {
+        (Nature::Pseudo, _) => Medium::Memory,
+        (Nature::Remote, _) => Medium::Remote,
+        // tmpfs, ramfs, hugetlbfs
+        (Nature::Local, 0x0102_1994 | 0x8584_58f6 | 0x9584_58f6) => Medium::Memory,
+        (Nature::Local, _) => Medium::Disk,
+    }
+}
+
 /// One mount of the host.
 #[derive(Debug)]
 pub struct Mount {
@@ -80,6 +92,8 @@ pub struct Mount {
     pub id: u64,
     /// How its contents behave.
     pub nature: Nature,
+    /// Where the contents of its files are.
+    pub medium: Medium,
     reports_changes: bool,
     /// What file handles are opened with; none if they cannot be opened.
     anchor: OnceLock<Option<OwnedFd>>,
@@ -255,6 +269,7 @@ impl Mounts {
                     let mount = Arc::new(Mount {
                         id: stat.mount(),
                         nature: Nature::of(magic),
+                        medium: medium(Nature::of(magic), magic),
                         reports_changes: reports_changes(magic),
                         anchor: OnceLock::new(),
                         quiet: OnceLock::new(),

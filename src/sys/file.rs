@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::aio::Durability;
+
 /// Turns the result of a system call into a length.
 fn length(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
@@ -117,6 +119,40 @@ pub fn splice_to(
             0,
         )
     })
+}
+
+/// Reads what is in memory of `file` at `offset` into `out`, as much as there is without waiting; 0 at the end.
+///
+/// # Errors
+/// `EAGAIN` if the first byte is not in memory, `EOPNOTSUPP` if the file system does not tell; those of preadv2(2).
+pub fn read_cached(file: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> io::Result<usize> {
+    let vector = libc::iovec {
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: out.len(),
+    };
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the vector is one, of the pointer and the length of `out`; it outlives the call.
+    length(unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const vector,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    })
+}
+
+/// Brings `file` to the disk.
+///
+/// # Errors
+/// Those of fsync(2) and fdatasync(2).
+pub fn sync(file: impl AsFd, what: Durability) -> io::Result<()> {
+    let done = match what {
+        Durability::Everything => nix::unistd::fsync(file),
+        Durability::Contents => nix::unistd::fdatasync(file),
+    };
+    done.map_err(io::Error::from)
 }
 
 /// Takes or gives up a lock of flock(2); `operation` is `LOCK_SH`, `LOCK_EX` or `LOCK_UN`, with `LOCK_NB` or without.

@@ -1,6 +1,7 @@
 //! The only unsafe code of the package: thin, safe wrappers of system calls that no library wraps.
 #![allow(unsafe_code)]
 
+pub mod aio;
 pub mod capability;
 pub mod channel;
 pub mod clock;
@@ -8,6 +9,7 @@ pub mod creds;
 pub mod fanotify;
 pub mod file;
 pub mod fuse;
+pub mod futex;
 pub mod handle;
 pub mod memory;
 pub mod mount;

@@ -2,6 +2,7 @@
 //! directory itself.
 
 mod bounds;
+mod carried;
 mod coherence;
 mod create;
 mod data;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     create::add(&mut suite);
     data::add(&mut suite);
     through::add(&mut suite);
+    carried::add(&mut suite);
     metadata::add(&mut suite);
     permission::add(&mut suite);
     directory::add(&mut suite);

@@ -83,6 +83,15 @@ impl Mount {
         Mount::serve(backing::area(Kind::Ext4)?, self.source.clone(), &setup)
     }
 
+    /// A view of this view.
+    pub fn view(&self, options: &[&str]) -> Result<Mount> {
+        let setup = Setup {
+            options: options.iter().map(|&o| o.to_owned()).collect(),
+            ..Setup::default()
+        };
+        Mount::serve(backing::area(Kind::Ext4)?, self.point.clone(), &setup)
+    }
+
     fn serve(area: PathBuf, source: PathBuf, setup: &Setup) -> Result<Mount> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let point = backing::base().join(format!("mount-{}", NEXT.fetch_add(1, Ordering::Relaxed)));

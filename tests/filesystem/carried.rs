@@ -1,0 +1,217 @@
+//! Reads that are not answered from memory, and syncs: what waits for a disk, or for another server.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use rustix::fs::Advice;
+
+use crate::support::backing::Kind;
+use crate::support::mount::Mount;
+use crate::support::runner::Suite;
+use crate::support::server::{Peer, peer};
+use crate::support::signal::ThreadId;
+
+/// More than there are CPUs on most machines: beyond that, reads of a disk are carried.
+const READERS: usize = 16;
+
+const MIB: usize = 1 << 20;
+
+pub fn add(suite: &mut Suite) {
+    for kind in [Kind::Ext4, Kind::Xfs, Kind::Btrfs, Kind::Overlay] {
+        suite.test(format!("cold_reads_{kind}"), move || cold(kind));
+    }
+    suite.test("cold_reads_through_another_server", remote);
+    suite.test("a_read_that_never_ends_is_interrupted", interrupted);
+}
+
+/// Contents with a hole, and an end that is on no boundary.
+fn contents() -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..4 * MIB + 123).map(|i| (i % 251) as u8).collect();
+    bytes[MIB..2 * MIB].fill(0);
+    bytes
+}
+
+/// Makes the file on the host, with nothing of it in memory.
+fn make(mount: &Mount) -> Result<Vec<u8>> {
+    let bytes = contents();
+    let file = File::create(mount.host("file"))?;
+    file.write_all_at(&bytes[..MIB], 0)?;
+    file.write_all_at(&bytes[2 * MIB..], 2 * MIB as u64)?;
+    file.sync_all()?;
+    drop_pages(&file)?;
+    Ok(bytes)
+}
+
+fn drop_pages(file: &File) -> Result<()> {
+    rustix::fs::fadvise(file, 0, None, Advice::DontNeed).context("fadvise")
+}
+
+/// Reads `len` bytes at `offset` of a file opened with `flags`, of which nothing is in memory.
+fn read(mount: &Mount, flags: i32, offset: usize, len: usize) -> Result<Vec<u8>> {
+    drop_pages(&File::open(mount.host("file"))?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(mount.at("file"))?;
+    drop_pages(&file)?;
+    let mut buffer = vec![0xaa; len + 4096];
+    let skip = buffer.as_ptr().align_offset(4096);
+    let got = file.read_at(&mut buffer[skip..skip + len], offset as u64)?;
+    Ok(buffer[skip..skip + got].to_vec())
+}
+
+fn check(mount: &Mount, bytes: &[u8]) -> Result<()> {
+    let all = [
+        (0, 0, bytes.len()),
+        (0, 0, bytes.len() + MIB),
+        (0, 4095, 3),
+        (0, MIB - 5, MIB + 10),
+        (0, bytes.len() - 7, 100),
+        (0, bytes.len(), 100),
+        (0, bytes.len() + MIB, 100),
+        (libc::O_DIRECT, 0, MIB),
+        (libc::O_DIRECT, 2 * MIB - 4096, 8192),
+        (libc::O_DIRECT, 4 * MIB, 4096),
+        (libc::O_DIRECT, 5 * MIB, 4096),
+    ];
+    for (flags, offset, len) in all {
+        let got = read(mount, flags, offset, len)?;
+        let start = offset.min(bytes.len());
+        let expected = &bytes[start..bytes.len().min(start + len)];
+        ensure!(
+            got == expected,
+            "{len} bytes at {offset}: {} instead of {} bytes, or others",
+            got.len(),
+            expected.len()
+        );
+    }
+    // Some of it is in memory, and the next is not.
+    drop_pages(&File::open(mount.host("file"))?)?;
+    File::open(mount.host("file"))?.read_at(&mut [0; 1], 0)?;
+    ensure!(fs::read(mount.at("file"))? == bytes);
+    // Many at a time.
+    drop_pages(&File::open(mount.host("file"))?)?;
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|reader| {
+                scope.spawn(move || -> Result<()> {
+                    for round in 0..32 {
+                        let offset = (reader + round * READERS) * 8192;
+                        let got = read(mount, libc::O_DIRECT, offset, 8192)?;
+                        ensure!(got == bytes[offset..offset + 8192], "at {offset}");
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        readers
+            .into_iter()
+            .try_for_each(|reader| reader.join().expect("no panic"))
+    })
+}
+
+fn cold(kind: Kind) -> Result<()> {
+    let mount = Mount::new(kind, &["data=relay"])?;
+    let bytes = make(&mount)?;
+    check(&mount, &bytes)?;
+    let syncs = |_| -> Result<()> {
+        let file = OpenOptions::new().write(true).open(mount.at("file"))?;
+        for _ in 0..8 {
+            file.write_all_at(b"text", 0)?;
+            file.sync_all()?;
+            file.write_all_at(b"text", 0)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..READERS)
+            .map(|i| scope.spawn(move || syncs(i)))
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no panic"))
+    })?;
+    mount.close()
+}
+
+/// Whether programs may use io_uring here.
+fn io_uring_is_allowed() -> bool {
+    fs::read_to_string("/proc/sys/kernel/io_uring_disabled").map_or(true, |text| text.trim() == "0")
+}
+
+fn remote() -> Result<()> {
+    let first = Mount::new(Kind::Ext4, &["data=relay"])?;
+    let bytes = make(&first)?;
+    let mut second = first.view(&["data=relay"])?;
+    ensure!(fs::read(second.at("file"))? == bytes);
+    for (offset, len) in [(0, MIB), (5, 7), (4 * MIB, 4096), (5 * MIB, 1)] {
+        let mut got = vec![0; len];
+        let read = File::open(second.at("file"))?.read_at(&mut got, offset as u64)?;
+        let start = offset.min(bytes.len());
+        ensure!(got[..read] == bytes[start..bytes.len().min(start + len)]);
+    }
+    let file = OpenOptions::new().write(true).open(second.at("file"))?;
+    file.write_all_at(b"text", 0)?;
+    file.sync_all()?;
+    file.sync_data()?;
+    ensure!(&fs::read(first.host("file"))?[..4] == b"text");
+    if peer() == Peer::Cntr && io_uring_is_allowed() {
+        let pid = second.server().context("there is a server")?.pid();
+        let ring = fs::read_dir(format!("/proc/{pid}/fd"))?
+            .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+            .any(|link| link.to_string_lossy().contains("io_uring"));
+        ensure!(ring, "nothing was carried by tokio-uring");
+    }
+    drop(file);
+    second.close()?;
+    first.close()
+}
+
+fn interrupted() -> Result<()> {
+    let mut first = Mount::new(Kind::Ext4, &["data=relay"])?;
+    make(&first)?;
+    let second = first.view(&["data=relay"])?;
+    // Such a file is read around the kernel's cache: the kernel interrupts no other reads on the classic transport.
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .open(second.at("file"))?;
+    first
+        .server()
+        .context("there is a server")?
+        .signal(Signal::SIGSTOP);
+    let (tell, told) = channel();
+    let result = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            tell.send(ThreadId::current()).expect("it is waited for");
+            file.read_at(&mut [0; 4096], 3 * MIB as u64)
+        });
+        let thread = told.recv().expect("it says who it is");
+        let waits = thread.wait_until_in(libc::SYS_pread64);
+        thread.interrupt();
+        let result = reader.join().expect("no panic");
+        ensure!(waits, "it never read");
+        Ok(result)
+    });
+    first
+        .server()
+        .context("there is a server")?
+        .signal(Signal::SIGCONT);
+    let result = result?;
+    ensure!(
+        matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted),
+        "{result:?}"
+    );
+    // Both go on.
+    let bytes = contents();
+    ensure!(fs::read(second.at("file"))? == bytes);
+    drop(file);
+    second.close()?;
+    first.close()
+}
