@@ -113,7 +113,8 @@ impl MountTable {
                 self.data = match required()? {
                     "auto" => DataPath::Auto,
                     "relay" => DataPath::Relay,
-                    _ => bail!("must be auto or relay"),
+                    "copy" => DataPath::Copy,
+                    _ => bail!("must be auto, relay or copy"),
                 }
             }
             "transport" => {
@@ -289,7 +290,7 @@ mod tests {
             ("gidmap=4294967295:0:1", "covers no ids"),
             ("max_write=1", "4096"),
             ("workers=0", "1 to 1024"),
-            ("data=fast", "auto or relay"),
+            ("data=fast", "auto, relay or copy"),
             ("transport=fast", "auto, uring or classic"),
             ("export=all", "number of inodes"),
         ] {

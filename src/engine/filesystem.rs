@@ -170,7 +170,18 @@ pub enum Data {
         file: Arc<File>,
         /// Offset in bytes.
         offset: u64,
+        /// How they may travel.
+        carriage: Carriage,
     },
+}
+
+/// How the bytes of a file may travel to a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carriage {
+    /// By reference to the pages of the host's cache, where the transport can do that and gains by it; else by a copy.
+    Splice,
+    /// By a copy, got by one read(2): contents may be made up by reading.
+    Copy,
 }
 
 /// The bytes of a WRITE request, wherever the transport holds them.

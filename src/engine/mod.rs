@@ -42,6 +42,7 @@ mod queue;
 mod seat;
 mod server;
 mod session;
+mod splice;
 mod thread;
 mod uring;
 
@@ -53,7 +54,7 @@ pub use context::{Context, Seat};
 pub use dispatch::entry_out;
 pub use errno::Errno;
 pub use filesystem::{
-    Attributes, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
+    Attributes, Carriage, CopyRequest, Creation, Data, Entry, FileHandle, FileSystem, IoctlRequest,
     LockRequest, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
     WriteRequest,
 };

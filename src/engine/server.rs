@@ -1,5 +1,6 @@
 //! Serves one decoded request, whichever transport brought it.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::nudge;
 use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::Pool;
 use super::seat::{Place, PooledSeat};
+use super::splice::Splicer;
 use super::uring::Rings;
 use super::{Context, Data, Errno, FileSystem, Negotiated, NodeId, Notifier, Result};
 
@@ -37,6 +39,8 @@ pub(super) struct Server<'a, F> {
     pub(super) shared: &'a Shared<F>,
     pub(super) pool: &'a Arc<Pool>,
     pub(super) place: &'a Arc<Place>,
+    /// What replies are spliced with, on a transport that can.
+    pub(super) splicer: Option<RefCell<Splicer>>,
 }
 
 /// How a request ended.
@@ -57,6 +61,8 @@ pub(super) struct Served {
 pub(super) enum Reply {
     /// The first bytes of the payload.
     Payload(usize),
+    /// What is in the pipe of the splicer: this many bytes of data.
+    Spliced(usize),
     /// An error.
     Error(Errno),
     /// The kernel wants no reply.
@@ -91,6 +97,10 @@ impl<F: FileSystem> Server<'_, F> {
         // A file is read before the request is claimed: reading may block and be given up.
         served.reply = match outcome.answer {
             Ok(Answer::Payload(len)) => Reply::Payload(len),
+            Ok(Answer::Data(data, size)) if self.splices(unique, &data, &mut payload[..size]) => {
+                served.bytes = size as u64;
+                Reply::Spliced(size)
+            }
             Ok(Answer::Data(data, size)) => match read(&data, &mut payload[..size]) {
                 Ok(len) => {
                     served.bytes = len as u64;
@@ -108,9 +118,20 @@ impl<F: FileSystem> Server<'_, F> {
         }
         if !self.place.claim(unique) {
             self.take_back(&served, payload);
+            if let (Reply::Spliced(_), Some(splicer)) = (served.reply, &self.splicer) {
+                splicer.borrow_mut().discard();
+            }
             served.reply = Reply::GivenUp;
         }
         served
+    }
+
+    /// Whether the reply with `data` is in the pipe of the splicer now, as many bytes as `payload` has.
+    fn splices(&self, unique: u64, data: &Data, payload: &mut [u8]) -> bool {
+        match &self.splicer {
+            Some(splicer) => splicer.borrow_mut().fill(unique, data, payload),
+            None => false,
+        }
     }
 
     /// What a request comes to; `None` if the kernel wants no reply.
@@ -213,7 +234,7 @@ fn read(data: &Data, payload: &mut [u8]) -> Result<usize> {
             payload[..len].copy_from_slice(&bytes[..len]);
             Ok(len)
         }
-        Data::File { file, offset } => {
+        Data::File { file, offset, .. } => {
             std::os::unix::fs::FileExt::read_at(&**file, payload, *offset).map_err(Errno::from)
         }
     }

@@ -27,7 +27,7 @@ use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
 use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
-    BackingFile, Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload,
+    BackingFile, Carriage, Context, CopyRequest, Data, Errno, FileHandle, NodeId, Opened, Payload,
     ReadRequest, Result, WriteRequest,
 };
 use crate::sys::file;
@@ -282,9 +282,18 @@ impl PassthroughFs {
             Object::File { .. } => Ok(Data::File {
                 file: self.host_file(&handle)?,
                 offset: read.offset,
+                carriage: self.carriage(&handle),
             }),
             Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
             Object::Directory { .. } => Err(Errno::EISDIR),
+        }
+    }
+
+    /// Pages of a local file are the host's cache of it; those of others may be made up for each reader.
+    fn carriage(&self, handle: &Handle) -> Carriage {
+        match &handle.inode {
+            Some(inode) if self.splices && inode.mount.nature == Nature::Local => Carriage::Splice,
+            _ => Carriage::Copy,
         }
     }
 

@@ -36,8 +36,10 @@ pub enum DataPath {
     /// By itself (kernel passthrough) where it can, else by requests.
     #[default]
     Auto,
-    /// By requests.
+    /// By requests; large reads may be spliced.
     Relay,
+    /// By requests; all data is copied.
+    Copy,
 }
 
 /// Whether inodes can be opened by file handle (`open_by_handle_at(2)`, NFS) when the kernel does not cache them.

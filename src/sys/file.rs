@@ -96,6 +96,28 @@ pub fn change_times(fd: BorrowedFd<'_>, times: &[libc::timespec; 2]) -> io::Resu
     })
 }
 
+/// Reads into `buffer` from `offset` on what can be had without waiting for a disk; 0 at the end of the file.
+///
+/// # Errors
+/// `EAGAIN` if there would be a wait, `EOPNOTSUPP` if the file system cannot tell; those of preadv2(2).
+pub fn read_cached(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let piece = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: `piece` is one element, and describes `buffer`, which is borrowed for writing during the call.
+    length(unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            &raw const piece,
+            1,
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    })
+}
+
 /// Moves up to `len` bytes from `pipe` to `file` at `offset`.
 ///
 /// # Errors

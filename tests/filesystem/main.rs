@@ -11,6 +11,7 @@ mod lock;
 mod metadata;
 mod permission;
 mod rivals;
+mod splice;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("filesystem");
     create::add(&mut suite);
     data::add(&mut suite);
+    splice::add(&mut suite);
     through::add(&mut suite);
     metadata::add(&mut suite);
     permission::add(&mut suite);

@@ -1,0 +1,275 @@
+//! READ replies that go through a pipe: the pages of the host's page cache are handed to `/dev/fuse` by reference, so that the
+//! kernel copies them once, to where its caller wants them, and not into the server's memory before.
+//!
+//! Content that changes between the two system calls is what the reader gets, as with a read(2) that is a little later.
+//! Pages are never moved (`SPLICE_F_MOVE`): that would take them out of the host's cache.
+//!
+//! The pipe is filled before the request is claimed and emptied after, so it holds a whole reply in between; whoever does not
+//! send that discards it.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use fuse_proto::fuse_out_header;
+use fuse_proto::reply::out_header;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use zerocopy::IntoBytes;
+
+use super::filesystem::{Carriage, Data};
+use crate::sys::file::read_cached;
+
+/// Below this three system calls cost more than copying twice (`docs/performance.md`).
+const LEAST: usize = 64 << 10;
+
+const PAGE: usize = 4096;
+const HEADER: usize = size_of::<fuse_out_header>();
+
+/// What one serving thread splices with.
+#[derive(Debug)]
+pub(super) struct Splicer {
+    /// Size of the pipe that takes any reply.
+    wanted: usize,
+    /// Made by the first reply that needs it.
+    pipe: Option<Pipe>,
+}
+
+impl Splicer {
+    /// For replies of up to `max_write` bytes.
+    pub(super) fn new(max_write: u32) -> Splicer {
+        // The header takes a page of its own, and data that does not start on a page touches one more.
+        Splicer {
+            wanted: max_write as usize + 2 * PAGE,
+            pipe: None,
+        }
+    }
+
+    /// Puts the reply to the READ request `unique` into the pipe: a header and as many bytes of `data` as `scratch` has. False
+    /// if that cannot be had, or would have to be waited for: then the bytes have to be read. What is in `scratch` is lost.
+    pub(super) fn fill(&mut self, unique: u64, data: &Data, scratch: &mut [u8]) -> bool {
+        let Data::File {
+            file,
+            offset,
+            carriage: Carriage::Splice,
+        } = data
+        else {
+            return false;
+        };
+        let len = scratch.len();
+        if len < LEAST || !is_cached(file, *offset, len) {
+            return false;
+        }
+        let pipe = match &mut self.pipe {
+            Some(pipe) => pipe,
+            none => match Pipe::new(self.wanted) {
+                Ok(pipe) => none.insert(pipe),
+                Err(_) => return false,
+            },
+        };
+        if !pipe.has_room(*offset, len) {
+            return false;
+        }
+        let filled = pipe.put(unique, file, *offset, len);
+        if !filled && !pipe.drain(scratch) {
+            self.pipe = None;
+        }
+        filled
+    }
+
+    /// Sends the reply that is in the pipe, with `len` bytes of data.
+    ///
+    /// # Errors
+    /// Those of splice(2); nothing is in the pipe any more.
+    pub(super) fn send(&mut self, device: BorrowedFd<'_>, len: usize) -> Result<(), Errno> {
+        let pipe = self.pipe.as_ref().ok_or(Errno::EPIPE)?;
+        let whole = HEADER + len;
+        let sent = splice(&pipe.read, None, device, None, whole, SpliceFFlags::empty());
+        if sent != Ok(whole) {
+            // What is left in it, if anything, depends on the error.
+            self.pipe = None;
+        }
+        sent.map(drop)
+    }
+
+    /// The reply that is in the pipe is not sent.
+    pub(super) fn discard(&mut self) {
+        self.pipe = None;
+    }
+}
+
+/// Whether `file` has `len` bytes from `offset` on and they can probably be read without waiting: the last one can. Where the file system
+/// cannot tell (tmpfs), they are believed to be.
+fn is_cached(file: &File, offset: u64, len: usize) -> bool {
+    match read_cached(file.as_fd(), &mut [0], offset + len as u64 - 1) {
+        Ok(read) => read == 1,
+        Err(error) => error.raw_os_error() == Some(libc::EOPNOTSUPP),
+    }
+}
+
+/// A pipe that is empty, or holds one reply.
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// How many pages, or parts of them, it takes.
+    slots: usize,
+}
+
+impl Pipe {
+    /// A pipe of `wanted` bytes, or of what there is: `pipe-max-size` without CAP_SYS_RESOURCE.
+    fn new(wanted: usize) -> io::Result<Pipe> {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        // A size is rounded up to a power of two.
+        let mut bytes = wanted.next_power_of_two();
+        while bytes >= LEAST {
+            let argument = FcntlArg::F_SETPIPE_SZ(i32::try_from(bytes).unwrap_or(i32::MAX));
+            if fcntl(&write, argument).is_ok() {
+                break;
+            }
+            bytes /= 2;
+        }
+        let bytes = fcntl(&write, FcntlArg::F_GETPIPE_SZ)?;
+        Ok(Pipe {
+            read,
+            write,
+            slots: usize::try_from(bytes).unwrap_or(0) / PAGE,
+        })
+    }
+
+    /// Whether it takes a header and this much of a file.
+    fn has_room(&self, offset: u64, len: usize) -> bool {
+        let first = (offset % PAGE as u64) as usize;
+        (first + len).div_ceil(PAGE) < self.slots
+    }
+
+    /// Puts a header and `len` bytes of `file` into it. False if that did not work out, because the file ends earlier or cannot be
+    /// spliced; anything may be in the pipe then.
+    fn put(&self, unique: u64, file: &File, offset: u64, len: usize) -> bool {
+        let header = out_header(len, 0, unique);
+        if nix::unistd::write(&self.write, header.as_bytes()) != Ok(HEADER) {
+            return false;
+        }
+        let Ok(mut at) = i64::try_from(offset) else {
+            return false;
+        };
+        let mut left = len;
+        while left > 0 {
+            // The flag is about a pipe that is full after all; the file is waited for.
+            let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+            match splice(file, Some(&mut at), &self.write, None, left, flags) {
+                Ok(0) | Err(_) => return false,
+                Ok(moved) => left -= moved,
+            }
+        }
+        true
+    }
+
+    /// Empties it, by way of `scratch`, which has room for the data of a reply. False if the pipe is of no use any more.
+    fn drain(&self, scratch: &mut [u8]) -> bool {
+        let mut header = [0; HEADER];
+        let mut pieces = [IoSliceMut::new(&mut header), IoSliceMut::new(scratch)];
+        matches!(
+            nix::sys::uio::readv(&self.read, &mut pieces),
+            Ok(_) | Err(Errno::EAGAIN)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn data(file: &File, offset: u64, carriage: Carriage) -> Data {
+        Data::File {
+            file: Arc::new(file.try_clone().unwrap()),
+            offset,
+            carriage,
+        }
+    }
+
+    fn file(len: usize) -> (File, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        (file, bytes)
+    }
+
+    /// What `splicer` sends, read from a pipe in the place of the device.
+    fn sent(splicer: &mut Splicer, len: usize) -> Vec<u8> {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        fcntl(&write, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        splicer.send(write.as_fd(), len).unwrap();
+        drop(write);
+        let mut message = Vec::new();
+        File::from(read).read_to_end(&mut message).unwrap();
+        message
+    }
+
+    fn is_empty(splicer: &Splicer) -> bool {
+        let pipe = splicer.pipe.as_ref().expect("the pipe is kept");
+        nix::unistd::read(&pipe.read, &mut [0]) == Err(Errno::EAGAIN)
+    }
+
+    #[test]
+    fn a_reply_is_a_header_and_the_bytes_of_the_file() {
+        let (file, bytes) = file(300_000);
+        let mut splicer = Splicer::new(1 << 17);
+        let mut scratch = vec![0; 1 << 17];
+        for offset in [0, 4096, 4097, 300_000 - (1 << 17)] {
+            assert!(splicer.fill(7, &data(&file, offset, Carriage::Splice), &mut scratch));
+            let message = sent(&mut splicer, 1 << 17);
+            let (header, body) = message.split_at(HEADER);
+            assert_eq!(header, out_header(1 << 17, 0, 7).as_bytes());
+            assert!(body == &bytes[offset as usize..][..1 << 17], "at {offset}");
+            assert!(is_empty(&splicer));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_spliced_is_left_to_be_read() {
+        let (file, _) = file(100_000);
+        let mut splicer = Splicer::new(1 << 20);
+        let mut fill = |data: Data, len| splicer.fill(7, &data, &mut vec![0; len]);
+        assert!(!fill(data(&file, 0, Carriage::Copy), LEAST));
+        assert!(!fill(data(&file, 0, Carriage::Splice), LEAST - 1));
+        assert!(!fill(data(&file, 0, Carriage::Splice), 100_001));
+        assert!(!fill(data(&file, 1 << 40, Carriage::Splice), LEAST));
+        let bytes = Data::Bytes(vec![0; LEAST].into());
+        assert!(!fill(bytes, LEAST));
+        let pipe = File::from(nix::unistd::pipe().unwrap().0);
+        assert!(!fill(data(&pipe, 0, Carriage::Splice), LEAST));
+        assert!(fill(data(&file, 0, Carriage::Splice), 100_000));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_leaves_an_empty_pipe() {
+        let (file, bytes) = file(100_000);
+        let pipe = Pipe::new(1 << 20).unwrap();
+        let mut scratch = vec![0; 120_000];
+        assert!(!pipe.put(7, &file, 0, scratch.len()));
+        assert!(pipe.drain(&mut scratch));
+        assert!(scratch[..100_000] == bytes);
+        assert!(pipe.drain(&mut scratch), "it is empty");
+        assert!(pipe.put(7, &file, 0, 100_000));
+    }
+
+    #[test]
+    fn a_reply_larger_than_the_pipe_is_left_to_be_read() {
+        let (file, _) = file(300_000);
+        let mut splicer = Splicer {
+            wanted: 1 << 17,
+            pipe: None,
+        };
+        let whole = data(&file, 0, Carriage::Splice);
+        assert!(!splicer.fill(7, &whole, &mut vec![0; 1 << 17]));
+        assert!(is_empty(&splicer));
+        assert!(splicer.fill(7, &whole, &mut vec![0; (1 << 17) - PAGE]));
+        splicer.discard();
+        let within = data(&file, 1, Carriage::Splice);
+        assert!(!splicer.fill(7, &within, &mut vec![0; (1 << 17) - PAGE]));
+    }
+}
