@@ -112,6 +112,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     let config = Config {
         root,
         transport: table.transport,
+        splicing: table.splicing,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
         ..Config::default()

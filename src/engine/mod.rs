@@ -60,4 +60,4 @@ pub use filesystem::{
 };
 pub use negotiate::Negotiated;
 pub use notify::{NotificationStatistics, Notifier};
-pub use session::{Config, Monitor, Session, SessionError, Stopper, Transport, probe};
+pub use session::{Config, Monitor, Session, SessionError, Splicing, Stopper, Transport, probe};

@@ -10,7 +10,7 @@ use super::pool::{CLASSIC, Pool};
 use super::seat::Desk;
 use super::server::{Reply, Server, Shared, refusal};
 use super::splice::Splicer;
-use super::{Errno, FileSystem};
+use super::{Errno, FileSystem, Splicing};
 
 /// Starts a thread of the classic transport; false if it cannot be started.
 pub(super) fn start<F: FileSystem>(shared: &Arc<Shared<F>>, pool: &Arc<Pool>) -> bool {
@@ -43,7 +43,8 @@ fn serve<F: FileSystem>(shared: &Shared<F>, device: Arc<Device>, pool: &Weak<Poo
             shared,
             pool: &pool,
             place: &place,
-            splicer: Some(RefCell::new(Splicer::new(shared.negotiated.max_write))),
+            splicer: (shared.splicing == Splicing::Large)
+                .then(|| RefCell::new(Splicer::new(shared.negotiated.max_write))),
         },
         device: &device,
         request: RequestBuffer::new(shared.negotiated.max_write),
@@ -65,7 +66,7 @@ impl<F: FileSystem> Queue<'_, F> {
     fn run(&mut self) -> bool {
         let pool = self.server.pool;
         while !pool.is_over() {
-            match self.device.fetch(&mut self.request) {
+            match self.fetch() {
                 Fetch::Request(len) => {
                     pool.busy();
                     self.request(len);
@@ -82,6 +83,14 @@ impl<F: FileSystem> Queue<'_, F> {
             }
         }
         true
+    }
+
+    /// Waits for a request. The data of a large WRITE may be in the pipe.
+    fn fetch(&mut self) -> Fetch {
+        match &self.server.splicer {
+            Some(splicer) => splicer.borrow_mut().fetch(self.device, &mut self.request),
+            None => self.device.fetch(&mut self.request),
+        }
     }
 
     /// Serves the request in the first `len` bytes of the buffer.

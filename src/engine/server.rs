@@ -18,7 +18,7 @@ use super::pool::Pool;
 use super::seat::{Place, PooledSeat};
 use super::splice::Splicer;
 use super::uring::Rings;
-use super::{Context, Data, Errno, FileSystem, Negotiated, NodeId, Notifier, Result};
+use super::{Context, Data, Errno, FileSystem, Negotiated, NodeId, Notifier, Result, Splicing};
 
 /// What all threads of a session share.
 pub(super) struct Shared<F> {
@@ -28,6 +28,8 @@ pub(super) struct Shared<F> {
     pub(super) notifier: Arc<Notifier>,
     /// How the kernel numbers the root.
     pub(super) root: Root,
+    /// How data travels over the classic transport.
+    pub(super) splicing: Splicing,
     /// Kernel passthrough, if that was negotiated.
     pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
@@ -179,11 +181,13 @@ impl<F: FileSystem> Server<'_, F> {
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();
+                let splicer = self.splicer.as_ref().map(RefCell::borrow);
+                let piped = splicer.as_deref().and_then(Splicer::piped);
                 let outcome = guarded(|| {
                     if self.shared.root.is_base(request.header.nodeid) {
                         base::serve(fs, &cx, &request.operation, dialect, payload)
                     } else {
-                        dispatch(fs, &cx, request, dialect, payload)
+                        dispatch(fs, &cx, request, piped, dialect, payload)
                     }
                 });
                 Some(outcome.unwrap_or_else(|| Errno::EIO.into()))

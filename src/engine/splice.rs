@@ -1,23 +1,29 @@
-//! READ replies that go through a pipe: the pages of the host's page cache are handed to `/dev/fuse` by reference, so that the
-//! kernel copies them once, to where its caller wants them, and not into the server's memory before.
+//! Large data that goes through a pipe between `/dev/fuse` and files, by reference to pages: the kernel copies it once, and not
+//! into the server's memory and out of it.
 //!
-//! Content that changes between the two system calls is what the reader gets, as with a read(2) that is a little later.
+//! **READ** replies are made of pages of the host's page cache. Content that changes between the two system calls is what the reader gets, as with a read(2) that is a little later.
 //! Pages are never moved (`SPLICE_F_MOVE`): that would take them out of the host's cache.
 //!
 //! The pipe is filled before the request is claimed and emptied after, so it holds a whole reply in between; whoever does not
 //! send that discards it.
+//!
+//! **WRITE** requests are made of pages of the kernel's cache. What comes next cannot be known, and a small request that goes
+//! through a pipe takes two more system calls. But large writes come in rows: after one, the next request is fetched through
+//! the pipe.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use fuse_proto::fuse_out_header;
+use fuse_proto::opcode::Opcode;
 use fuse_proto::reply::out_header;
+use fuse_proto::{fuse_in_header, fuse_out_header, fuse_write_in, peek_header};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use zerocopy::IntoBytes;
 
-use super::filesystem::{Carriage, Data};
+use super::dev::{Device, Fetch, RequestBuffer};
+use super::filesystem::{Carriage, Data, Payload};
 use crate::sys::file::read_cached;
 
 /// Below this three system calls cost more than copying twice (`docs/performance.md`).
@@ -25,24 +31,83 @@ const LEAST: usize = 64 << 10;
 
 const PAGE: usize = 4096;
 const HEADER: usize = size_of::<fuse_out_header>();
+const BEFORE_DATA: usize = size_of::<fuse_in_header>() + size_of::<fuse_write_in>();
+
+/// Requests other than WRITE are at most this long (SETXATTR), or as long as there is room (BATCH_FORGET).
+const LONGEST_OTHER: usize = 128 << 10;
 
 /// What one serving thread splices with.
 #[derive(Debug)]
 pub(super) struct Splicer {
-    /// Size of the pipe that takes any reply.
-    wanted: usize,
-    /// Made by the first reply that needs it.
+    /// Largest WRITE and READ.
+    max_write: usize,
+    /// Made by the first that needs it.
     pipe: Option<Pipe>,
+    /// The request before was a large WRITE.
+    expects_write: bool,
+    /// Bytes of the WRITE in service that were in the pipe at first.
+    piped: Option<usize>,
 }
 
 impl Splicer {
     /// For replies of up to `max_write` bytes.
     pub(super) fn new(max_write: u32) -> Splicer {
-        // The header takes a page of its own, and data that does not start on a page touches one more.
         Splicer {
-            wanted: max_write as usize + 2 * PAGE,
+            max_write: max_write as usize,
             pipe: None,
+            expects_write: false,
+            piped: None,
         }
+    }
+
+    /// The pipe, made now if there is none. `None` if none can be had.
+    fn pipe(&mut self) -> Option<&Pipe> {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::new(enough_for(self.max_write)).ok();
+        }
+        self.pipe.as_ref()
+    }
+
+    /// Waits for a request and reads it into `buffer`, all but the data of a WRITE that is [`piped`](Self::piped): what
+    /// `buffer` has in its place means nothing.
+    pub(super) fn fetch(&mut self, device: &Device, buffer: &mut RequestBuffer) -> Fetch {
+        if self.piped.take().is_some() {
+            // A write that failed has left something.
+            self.pipe.take_if(|pipe| !pipe.is_empty());
+        }
+        let max_write = self.max_write;
+        let most = max_write + PAGE;
+        let pipe = match self.expects_write {
+            true => self.pipe().filter(|pipe| pipe.takes_requests(max_write)),
+            false => None,
+        };
+        let fetched = match pipe {
+            None => device.fetch(buffer),
+            Some(pipe) => {
+                let from = device.descriptor();
+                let flags = SpliceFFlags::empty();
+                match Fetch::of(splice(from, None, &pipe.write, None, most, flags)) {
+                    Fetch::Request(len) => match pipe.take_in(len, buffer.space()) {
+                        Ok(piped) => {
+                            self.piped = piped;
+                            Fetch::Request(len)
+                        }
+                        Err(error) => Fetch::Failed(error),
+                    },
+                    nothing => nothing,
+                }
+            }
+        };
+        if let Fetch::Request(len) = fetched {
+            self.expects_write = is_large_write(buffer.message(len), len);
+        }
+        fetched
+    }
+
+    /// The data of the WRITE that was fetched last, if it is in the pipe.
+    pub(super) fn piped(&self) -> Option<Payload<'_>> {
+        let (pipe, len) = self.pipe.as_ref().zip(self.piped)?;
+        Some(Payload::Pipe(pipe.read.as_fd(), len))
     }
 
     /// Puts the reply to the READ request `unique` into the pipe: a header and as many bytes of `data` as `scratch` has. False
@@ -60,16 +125,9 @@ impl Splicer {
         if len < LEAST || !is_cached(file, *offset, len) {
             return false;
         }
-        let pipe = match &mut self.pipe {
-            Some(pipe) => pipe,
-            none => match Pipe::new(self.wanted) {
-                Ok(pipe) => none.insert(pipe),
-                Err(_) => return false,
-            },
-        };
-        if !pipe.has_room(*offset, len) {
+        let Some(pipe) = self.pipe().filter(|pipe| pipe.has_room(*offset, len)) else {
             return false;
-        }
+        };
         let filled = pipe.put(unique, file, *offset, len);
         if !filled && !pipe.drain(scratch) {
             self.pipe = None;
@@ -107,7 +165,19 @@ fn is_cached(file: &File, offset: u64, len: usize) -> bool {
     }
 }
 
-/// A pipe that is empty, or holds one reply.
+/// Bytes of a pipe that takes any reply and any request: headers have a page of their own, and data that does not
+/// start on a page touches one more.
+fn enough_for(max_write: usize) -> usize {
+    max_write + 2 * PAGE
+}
+
+/// Whether `message`, the beginning of a request of `len` bytes, is a WRITE that is worth a pipe.
+fn is_large_write(message: &[u8], len: usize) -> bool {
+    len >= BEFORE_DATA + LEAST
+        && peek_header(message).is_ok_and(|header| header.opcode == Opcode::Write as u32)
+}
+
+/// A pipe that is empty, or holds one request or one reply.
 #[derive(Debug)]
 struct Pipe {
     read: OwnedFd,
@@ -141,6 +211,38 @@ impl Pipe {
     fn has_room(&self, offset: u64, len: usize) -> bool {
         let first = (offset % PAGE as u64) as usize;
         (first + len).div_ceil(PAGE) < self.slots
+    }
+
+    /// Whether it takes any request. The kernel would refuse one for which there is no room, with `EIO` for its caller.
+    fn takes_requests(&self, max_write: usize) -> bool {
+        max_write >= LONGEST_OTHER && self.slots * PAGE >= enough_for(max_write)
+    }
+
+    /// Reads the request of `len` bytes that is in it into `space`, but leaves the data of a large WRITE; says how much that is.
+    fn take_in(&self, len: usize, space: &mut [u8]) -> io::Result<Option<usize>> {
+        let first = len.min(BEFORE_DATA);
+        self.read_exact(&mut space[..first])?;
+        if is_large_write(&space[..first], len) {
+            return Ok(Some(len - first));
+        }
+        self.read_exact(&mut space[first..len])?;
+        Ok(None)
+    }
+
+    fn read_exact(&self, mut bytes: &mut [u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match nix::unistd::read(&self.read, bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => bytes = &mut bytes[read..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        nix::unistd::read(&self.read, &mut [0]) == Err(Errno::EAGAIN)
     }
 
     /// Puts a header and `len` bytes of `file` into it. False if that did not work out, because the file ends earlier or cannot be
@@ -210,8 +312,7 @@ mod tests {
     }
 
     fn is_empty(splicer: &Splicer) -> bool {
-        let pipe = splicer.pipe.as_ref().expect("the pipe is kept");
-        nix::unistd::read(&pipe.read, &mut [0]) == Err(Errno::EAGAIN)
+        splicer.pipe.as_ref().expect("the pipe is kept").is_empty()
     }
 
     #[test]
@@ -260,16 +361,77 @@ mod tests {
     #[test]
     fn a_reply_larger_than_the_pipe_is_left_to_be_read() {
         let (file, _) = file(300_000);
-        let mut splicer = Splicer {
-            wanted: 1 << 17,
-            pipe: None,
-        };
+        let mut splicer = Splicer::new(1 << 17);
+        splicer.pipe = Some(Pipe::new(1 << 17).unwrap());
         let whole = data(&file, 0, Carriage::Splice);
         assert!(!splicer.fill(7, &whole, &mut vec![0; 1 << 17]));
         assert!(is_empty(&splicer));
         assert!(splicer.fill(7, &whole, &mut vec![0; (1 << 17) - PAGE]));
-        splicer.discard();
+        splicer.pipe = Some(Pipe::new(1 << 17).unwrap());
         let within = data(&file, 1, Carriage::Splice);
         assert!(!splicer.fill(7, &within, &mut vec![0; (1 << 17) - PAGE]));
+    }
+
+    /// A request as the kernel sends it.
+    fn request(opcode: Opcode, data: &[u8]) -> Vec<u8> {
+        let header = fuse_in_header {
+            len: u32::try_from(BEFORE_DATA + data.len()).unwrap(),
+            opcode: opcode as u32,
+            ..Default::default()
+        };
+        let arg = fuse_write_in::default();
+        [header.as_bytes(), arg.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn after_a_large_write_the_next_is_fetched_through_the_pipe() {
+        let (device, mut kernel) = std::io::pipe().unwrap();
+        fcntl(&kernel, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        let device = Device::new(device.into());
+        let mut splicer = Splicer::new(1 << 19);
+        let mut buffer = RequestBuffer::new(1 << 19);
+        let large = request(Opcode::Write, &vec![5; 300_000]);
+        let small = request(Opcode::Write, &[6; 5000]);
+        let other = request(Opcode::Setxattr, &vec![7; 66_000]);
+        let mut fetch = |message: &[u8]| {
+            kernel.write_all(message).unwrap();
+            let Fetch::Request(len) = splicer.fetch(&device, &mut buffer) else {
+                panic!("no request");
+            };
+            assert_eq!(len, message.len());
+            let got = buffer.message(len);
+            match splicer.piped() {
+                None => {
+                    assert!(got == message);
+                    false
+                }
+                Some(Payload::Bytes(_)) => panic!("in memory"),
+                Some(Payload::Pipe(pipe, left)) => {
+                    assert!(got[..BEFORE_DATA] == message[..BEFORE_DATA]);
+                    assert_eq!(left, message.len() - BEFORE_DATA);
+                    // Not all of it is used each time.
+                    let mut part = vec![0; 200_000];
+                    assert_eq!(nix::unistd::read(pipe, &mut part), Ok(part.len()));
+                    assert!(part == message[BEFORE_DATA..][..part.len()]);
+                    true
+                }
+            }
+        };
+        let row = [
+            &large, &large, &large, &small, &small, &large, &other, &large, &large,
+        ];
+        let piped = row.map(|message| fetch(message));
+        assert_eq!(
+            piped,
+            [false, true, true, false, false, false, false, false, true]
+        );
+    }
+
+    #[test]
+    fn a_pipe_that_may_be_too_small_takes_no_requests() {
+        let pipe = Pipe::new(1 << 18).unwrap();
+        assert!(pipe.takes_requests((1 << 18) - 2 * PAGE));
+        assert!(!pipe.takes_requests((1 << 18) - PAGE));
+        assert!(!pipe.takes_requests(64 << 10), "a SETXATTR may be longer");
     }
 }

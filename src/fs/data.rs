@@ -282,18 +282,10 @@ impl PassthroughFs {
             Object::File { .. } => Ok(Data::File {
                 file: self.host_file(&handle)?,
                 offset: read.offset,
-                carriage: self.carriage(&handle),
+                carriage: carriage(&handle),
             }),
             Object::Synthetic => Ok(Data::Bytes(Bytes::new())),
             Object::Directory { .. } => Err(Errno::EISDIR),
-        }
-    }
-
-    /// Pages of a local file are the host's cache of it; those of others may be made up for each reader.
-    fn carriage(&self, handle: &Handle) -> Carriage {
-        match &handle.inode {
-            Some(inode) if self.splices && inode.mount.nature == Nature::Local => Carriage::Splice,
-            _ => Carriage::Copy,
         }
     }
 
@@ -329,6 +321,11 @@ impl PassthroughFs {
         let appends = write.flags as i32 & libc::O_APPEND != 0;
         if append.swap(appends, Ordering::Relaxed) != appends {
             set_append(file, appends)?;
+        }
+        if !appends && carriage(&handle) == Carriage::Copy {
+            let bytes = Gathered::of(payload)?;
+            let payload = Payload::Bytes(bytes.as_ref());
+            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
         }
         if !appends {
             return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
@@ -485,6 +482,14 @@ impl PassthroughFs {
     }
 }
 
+/// Pages of a local file are the host's cache of it; what others are read and written as may depend on each call.
+fn carriage(handle: &Handle) -> Carriage {
+    match &handle.inode {
+        Some(inode) if inode.mount.nature == Nature::Local => Carriage::Splice,
+        _ => Carriage::Copy,
+    }
+}
+
 fn set_append(file: &File, on: bool) -> Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     let mut wanted = flags;
@@ -504,7 +509,15 @@ impl Chunk<'_> {
     fn write(self, file: &File, offset: i64) -> io::Result<usize> {
         match self {
             Chunk::Bytes(bytes) => file.write_at(bytes, offset as u64),
-            Chunk::Pipe(pipe, len) => file::splice_to(pipe, file.as_fd(), offset, len),
+            Chunk::Pipe(pipe, len) => match file::splice_to(pipe, file.as_fd(), offset, len) {
+                // A file system that cannot: nothing has left the pipe.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    let bytes = Gathered::of(Payload::Pipe(pipe, len))?;
+                    file.write_all_at(bytes.as_ref(), offset as u64)?;
+                    Ok(len)
+                }
+                written => written,
+            },
         }
     }
 }

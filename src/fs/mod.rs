@@ -112,8 +112,6 @@ pub struct PassthroughFs {
     cache: CachePolicy,
     /// Data of regular files goes past the server where the kernel can.
     passes_through: bool,
-    /// Relayed data may be spliced.
-    splices: bool,
     registered: Registered,
     /// Files that are opened for direct I/O can be mapped all the same.
     maps_direct: AtomicBool,
@@ -224,7 +222,6 @@ impl PassthroughFs {
             capability_removed: Mutex::default(),
             maps_direct: AtomicBool::new(false),
             passes_through: data == DataPath::Auto,
-            splices: data != DataPath::Copy,
             registered: Registered::default(),
             id_map,
             access,

@@ -36,10 +36,8 @@ pub enum DataPath {
     /// By itself (kernel passthrough) where it can, else by requests.
     #[default]
     Auto,
-    /// By requests; large reads may be spliced.
+    /// By requests.
     Relay,
-    /// By requests; all data is copied.
-    Copy,
 }
 
 /// Whether inodes can be opened by file handle (`open_by_handle_at(2)`, NFS) when the kernel does not cache them.

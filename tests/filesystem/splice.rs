@@ -1,6 +1,7 @@
-//! Large reads of files whose data travels by requests: replies may be spliced.
+//! Large reads and writes of files whose data travels by requests: it may be spliced.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -27,6 +28,10 @@ pub fn add(suite: &mut Suite) {
     suite.test("large_reads_of_many_threads", many_threads);
     suite.test("large_reads_are_given_up", given_up);
     suite.test("large_reads_of_pseudo_files", pseudo_files);
+    for kind in [Kind::Ext4, Kind::Xfs, Kind::Btrfs, Kind::Tmpfs] {
+        suite.test(format!("large_writes_{kind}"), move || large_writes(kind));
+    }
+    suite.test("large_writes_that_fail", failing_writes);
 }
 
 /// A mount whose data is relayed, over `/dev/fuse` unless the run says otherwise.
@@ -246,6 +251,111 @@ fn pseudo_files() -> Result<()> {
     let outcome = read();
     // The server may still hold the file.
     rustix::mount::unmount(&proc, rustix::mount::UnmountFlags::DETACH)?;
+    outcome?;
+    mount.close()
+}
+
+/// A mount whose WRITE requests fit into the largest pipe that anybody may have.
+fn with_smaller_requests(kind: Kind) -> Result<Mount> {
+    Mount::new(kind, &["data=relay", "max_write=524288"])
+}
+
+/// Rows of writes of all sizes, other requests between them, several writers, and a file that is only appended to.
+fn large_writes(kind: Kind) -> Result<()> {
+    let mount = with_smaller_requests(kind)?;
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|seed| {
+                let mount = &mount;
+                scope.spawn(move || writer(mount, seed))
+            })
+            .collect();
+        writers
+            .into_iter()
+            .try_for_each(|writer| writer.join().expect("no panic"))
+    })?;
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(mount.at("log"))?;
+    let bytes = pattern(2 * MIB + 100);
+    for piece in bytes.chunks(300_000) {
+        (&log).write_all(piece)?;
+    }
+    ensure!(fs::read(mount.host("log"))? == bytes, "appended");
+    drop(log);
+    mount.close()
+}
+
+fn writer(mount: &Mount, seed: u64) -> Result<()> {
+    let name = format!("file-{seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut expected = vec![0; 4 * MIB];
+    let file = File::create(mount.at(&name))?;
+    file.set_len(expected.len() as u64)?;
+    let bytes = pattern(expected.len());
+    for _ in 0..150 {
+        let len = match random.u8(0..4) {
+            0 => random.usize(1..5000),
+            1 => 64 * KIB,
+            2 => 128 * KIB * random.usize(1..=8),
+            _ => random.usize(64 * KIB..MIB),
+        };
+        let offset = random.usize(0..expected.len() - len);
+        let from = random.usize(0..bytes.len() - len);
+        file.write_all_at(&bytes[from..from + len], offset as u64)?;
+        expected[offset..offset + len].copy_from_slice(&bytes[from..from + len]);
+        if random.bool() {
+            ensure!(file.metadata()?.len() == expected.len() as u64);
+            let _ = fs::metadata(mount.at("no such file"));
+        }
+    }
+    ensure!(fs::read(mount.host(&name))? == expected, "file {seed}");
+    Ok(())
+}
+
+/// The host's file system is full in the middle of a row of writes. What was not written does not turn up anywhere else.
+fn failing_writes() -> Result<()> {
+    let mount = with_smaller_requests(Kind::Ext4)?;
+    let small = mount.host("small");
+    fs::create_dir(&small)?;
+    crate::support::tool::run(
+        crate::support::tool::need("mount")?
+            .args(["-t", "tmpfs", "-o", "size=3m,mode=755", "small"])
+            .arg(&small),
+    )?;
+    let outcome = (|| -> Result<()> {
+        if peer() == Peer::Bind {
+            return Err(Skip::new("a bind mount shows no mounts below").into());
+        }
+        let bytes = pattern(MIB);
+        for round in 0..5 {
+            let full = File::create(mount.at("small/full"))?;
+            let mut at = 0;
+            let error = loop {
+                match full.write_at(&bytes, at) {
+                    Ok(written) => at += written as u64,
+                    Err(error) => break error,
+                }
+                ensure!(at < 4 * MIB as u64, "round {round}: it takes {at} bytes");
+            };
+            ensure!(
+                error.raw_os_error() == Some(libc::ENOSPC),
+                "round {round}: {error}"
+            );
+            let other = File::create(mount.at("other"))?;
+            for part in 0..3 {
+                other.write_all_at(&bytes, (part * MIB) as u64)?;
+            }
+            let got = fs::read(mount.host("other"))?;
+            ensure!(got.chunks(MIB).all(|part| part == bytes), "round {round}");
+            drop(full);
+            fs::remove_file(mount.at("small/full"))?;
+        }
+        Ok(())
+    })();
+    // The server may still hold the file.
+    rustix::mount::unmount(&small, rustix::mount::UnmountFlags::DETACH)?;
     outcome?;
     mount.close()
 }
