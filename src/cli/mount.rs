@@ -32,7 +32,7 @@ pub struct MountArgs {
     pub target: PathBuf,
     /// Options, separated by commas: ro, allow_other, cache=strict|coherent|SECONDS, nosuid, nodev, noexec, noatime,
     /// export[=INODES], fsname=NAME, subtype=NAME, uidmap=INSIDE:OUTSIDE:COUNT, gidmap=INSIDE:OUTSIDE:COUNT,
-    /// max_write=BYTES, workers=N, transport=auto|uring|classic, data=auto|relay
+    /// max_write=BYTES, workers=N, transport=auto|uring|classic, data=auto|relay|copy
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub options: Vec<String>,
     /// How files are cached: strict (not at all), coherent (until they change) or for that many seconds
@@ -60,7 +60,8 @@ Permissions are checked by the kernel, by mode and ACL. Without allow_other only
 With export, files can be opened by handle (NFS, open_by_handle_at(2)); that many forgotten inodes stay known.
 subtype=none mounts as plain `fuse` instead of `fuse.cntr`.
 Requests travel over io_uring where the kernel offers it (`cntr doctor` says), else over /dev/fuse; transport= insists.
-workers is how many can be served at a time: by the whole mount, or for each CPU over io_uring. The kernel reads and writes open files by itself where it can (Linux 6.9); with data=relay it asks.";
+workers is how many can be served at a time: by the whole mount, or for each CPU over io_uring. The kernel reads and writes open files by itself where it can (Linux 6.9); with data=relay it asks.
+What is asked over /dev/fuse is spliced from 64 KiB on; with data=copy it is not.";
 
 /// Runs `cntr mount`.
 pub fn run(args: &MountArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -111,6 +112,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     let config = Config {
         root,
         transport: table.transport,
+        splicing: table.splicing,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
         ..Config::default()

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::engine::Transport;
 use crate::engine::mount::MountOptions;
+use crate::engine::{Splicing, Transport};
 use crate::fs::{Access, AccessTimes, CachePolicy, DataPath, Export, Extent, IdMap, Options};
 use crate::sys::mount::MountAttr;
 
@@ -51,6 +51,8 @@ pub struct MountTable {
     pub max_write: Option<u32>,
     /// Threads that can take a request at a time.
     pub workers: Option<usize>,
+    /// Whether data is spliced.
+    pub splicing: Splicing,
     /// How requests travel.
     pub transport: Transport,
 }
@@ -110,10 +112,11 @@ impl MountTable {
                 self.max_write = Some(bytes);
             }
             "data" => {
-                self.data = match required()? {
-                    "auto" => DataPath::Auto,
-                    "relay" => DataPath::Relay,
-                    _ => bail!("must be auto or relay"),
+                (self.data, self.splicing) = match required()? {
+                    "auto" => (DataPath::Auto, Splicing::Large),
+                    "relay" => (DataPath::Relay, Splicing::Large),
+                    "copy" => (DataPath::Relay, Splicing::Never),
+                    _ => bail!("must be auto, relay or copy"),
                 }
             }
             "transport" => {
@@ -289,7 +292,7 @@ mod tests {
             ("gidmap=4294967295:0:1", "covers no ids"),
             ("max_write=1", "4096"),
             ("workers=0", "1 to 1024"),
-            ("data=fast", "auto or relay"),
+            ("data=fast", "auto, relay or copy"),
             ("transport=fast", "auto, uring or classic"),
             ("export=all", "number of inodes"),
         ] {

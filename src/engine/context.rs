@@ -67,7 +67,7 @@ impl Context<'_> {
     /// # Errors
     /// Those of fsync(2); `EINTR` if the request was given up.
     pub fn sync(&self, file: &Arc<File>, what: Durability, medium: Medium) -> Result<()> {
-        if medium == Medium::Memory {
+        if medium.is_immediate() {
             return Ok(file::sync(file, what)?);
         }
         let _away = Away::from(self.seat);

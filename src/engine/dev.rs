@@ -32,6 +32,21 @@ pub(super) enum Fetch {
     Failed(io::Error),
 }
 
+impl Fetch {
+    /// What reading from the device came to.
+    pub(super) fn of(read: nix::Result<usize>) -> Fetch {
+        match read {
+            Ok(0) => Fetch::Gone,
+            Ok(len) => Fetch::Request(len),
+            Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ECONNABORTED) => Fetch::Gone,
+            Err(
+                nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOENT,
+            ) => Fetch::Again,
+            Err(errno) => Fetch::Failed(errno.into()),
+        }
+    }
+}
+
 /// Whether the kernel took a reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Delivery {
@@ -71,15 +86,7 @@ impl Device {
 
     /// Waits for a request and reads it.
     pub(super) fn fetch(&self, buffer: &mut RequestBuffer) -> Fetch {
-        match nix::unistd::read(&self.0, buffer.space()) {
-            Ok(0) => Fetch::Gone,
-            Ok(len) => Fetch::Request(len),
-            Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ECONNABORTED) => Fetch::Gone,
-            Err(
-                nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOENT,
-            ) => Fetch::Again,
-            Err(errno) => Fetch::Failed(errno.into()),
-        }
+        Fetch::of(nix::unistd::read(&self.0, buffer.space()))
     }
 
     /// Waits until a request can be read, at most `milliseconds`; false if there is none by then.
@@ -143,7 +150,8 @@ impl RequestBuffer {
         }
     }
 
-    fn space(&mut self) -> &mut [u8] {
+    /// Where a request is read to.
+    pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..]
     }
 

@@ -28,10 +28,11 @@ pub(super) fn dispatch<F: FileSystem>(
     fs: &F,
     cx: &Context<'_>,
     request: &Request<'_>,
+    piped: Option<Payload<'_>>,
     dialect: Dialect,
     payload: &mut [u8],
 ) -> Outcome {
-    match serve(fs, cx, request, dialect, payload) {
+    match serve(fs, cx, request, piped, dialect, payload) {
         Ok(outcome) => outcome,
         Err(errno) => errno.into(),
     }
@@ -41,6 +42,7 @@ fn serve<F: FileSystem>(
     fs: &F,
     cx: &Context<'_>,
     request: &Request<'_>,
+    piped: Option<Payload<'_>>,
     dialect: Dialect,
     payload: &mut [u8],
 ) -> Result<Outcome> {
@@ -194,7 +196,8 @@ fn serve<F: FileSystem>(
                 kill_suidgid: flags.contains(WriteFlags::KILL_SUIDGID),
                 from_cache: flags.contains(WriteFlags::CACHE),
             };
-            let size = fs.write(cx, node, FileHandle(arg.fh), &write, Payload::Bytes(data))?;
+            let data = piped.unwrap_or(Payload::Bytes(data));
+            let size = fs.write(cx, node, FileHandle(arg.fh), &write, data)?;
             let out = fuse_write_out {
                 size,
                 ..Default::default()

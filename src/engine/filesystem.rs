@@ -163,12 +163,28 @@ pub struct WriteRequest {
 /// Where the contents of a file are while they are not in the page cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Medium {
-    /// They always are, or are made up when they are read.
+    /// They always are.
     Memory,
+    /// Nowhere: they are made up by each read, and each write means something.
+    Nowhere,
     /// On a disk, which answers.
     Disk,
     /// With another machine or process, which may never answer.
     Remote,
+}
+
+impl Medium {
+    /// Whether bytes may travel by reference to pages of the host's cache, where the transport can do that and gains by it.
+    #[must_use]
+    pub fn has_pages(self) -> bool {
+        matches!(self, Medium::Memory | Medium::Disk)
+    }
+
+    /// Whether reading and syncing never wait for anything.
+    #[must_use]
+    pub fn is_immediate(self) -> bool {
+        matches!(self, Medium::Memory | Medium::Nowhere)
+    }
 }
 
 /// The bytes of a READ reply, moved by the transport.

@@ -46,6 +46,7 @@ mod queue;
 mod seat;
 mod server;
 mod session;
+mod splice;
 mod thread;
 mod uring;
 
@@ -64,4 +65,4 @@ pub use filesystem::{
 };
 pub use negotiate::Negotiated;
 pub use notify::{NotificationStatistics, Notifier};
-pub use session::{Config, Monitor, Session, SessionError, Stopper, Transport, probe};
+pub use session::{Config, Monitor, Session, SessionError, Splicing, Stopper, Transport, probe};

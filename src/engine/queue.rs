@@ -1,14 +1,16 @@
 //! A thread of the classic transport: fetch a request from `/dev/fuse`, serve it, write the reply.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
 use fuse_proto::{Request, peek_header};
 
-use super::FileSystem;
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::pool::{CLASSIC, Pool};
 use super::seat::Desk;
 use super::server::{Reply, Server, Shared, refusal};
+use super::splice::Splicer;
+use super::{Errno, FileSystem, Splicing};
 
 /// Starts a thread of the classic transport; false if it cannot be started.
 pub(super) fn start<F: FileSystem>(shared: &Arc<Shared<F>>, pool: &Arc<Pool>) -> bool {
@@ -41,6 +43,8 @@ fn serve<F: FileSystem>(shared: &Shared<F>, device: Arc<Device>, pool: &Weak<Poo
             shared,
             pool: &pool,
             place: &place,
+            splicer: (shared.splicing == Splicing::Large)
+                .then(|| RefCell::new(Splicer::new(shared.negotiated.max_write))),
         },
         device: &device,
         request: RequestBuffer::new(shared.negotiated.max_write),
@@ -62,7 +66,7 @@ impl<F: FileSystem> Queue<'_, F> {
     fn run(&mut self) -> bool {
         let pool = self.server.pool;
         while !pool.is_over() {
-            match self.device.fetch(&mut self.request) {
+            match self.fetch() {
                 Fetch::Request(len) => {
                     pool.busy();
                     self.request(len);
@@ -79,6 +83,14 @@ impl<F: FileSystem> Queue<'_, F> {
             }
         }
         true
+    }
+
+    /// Waits for a request. The data of a large WRITE may be in the pipe.
+    fn fetch(&mut self) -> Fetch {
+        match &self.server.splicer {
+            Some(splicer) => splicer.borrow_mut().fetch(self.device, &mut self.request),
+            None => self.device.fetch(&mut self.request),
+        }
     }
 
     /// Serves the request in the first `len` bytes of the buffer.
@@ -99,6 +111,7 @@ impl<F: FileSystem> Queue<'_, F> {
         let served = self.server.serve(&request, self.reply.payload());
         let delivery = match served.reply {
             Reply::Payload(len) => self.device.reply(served.unique, &mut self.reply, len),
+            Reply::Spliced(len) => self.splice(served.unique, len),
             Reply::Error(errno) => self.device.reply_error(served.unique, errno),
             Reply::Unwanted | Reply::GivenUp => Delivery::Taken,
         };
@@ -106,5 +119,20 @@ impl<F: FileSystem> Queue<'_, F> {
             self.server.take_back(&served, self.reply.payload());
         }
         self.server.end(Some(&served));
+    }
+    /// Sends the reply that is in the pipe.
+    fn splice(&self, unique: u64, len: usize) -> Delivery {
+        let Some(splicer) = &self.server.splicer else {
+            return self.device.reply_error(unique, Errno::EIO);
+        };
+        match splicer.borrow_mut().send(self.device.descriptor(), len) {
+            Ok(()) => Delivery::Taken,
+            Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENODEV) => Delivery::Refused,
+            Err(errno) => {
+                tracing::error!(%errno, "the kernel rejects a spliced reply");
+                // Nobody shall wait for it, if it is still waited for.
+                self.device.reply_error(unique, Errno::EIO)
+            }
+        }
     }
 }

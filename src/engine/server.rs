@@ -1,5 +1,6 @@
 //! Serves one decoded request, whichever transport brought it.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -21,8 +22,11 @@ use super::nudge;
 use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::Pool;
 use super::seat::{Place, PooledSeat};
+use super::splice::Splicer;
 use super::uring::Rings;
-use super::{Context, Data, Errno, FileSystem, Medium, Negotiated, NodeId, Notifier, Result};
+use super::{
+    Context, Data, Errno, FileSystem, Medium, Negotiated, NodeId, Notifier, Result, Splicing,
+};
 use crate::sys::file;
 
 /// How long an interrupted read of a remote file goes on: where somebody answers, the answer comes first, and a process
@@ -37,6 +41,8 @@ pub(super) struct Shared<F> {
     pub(super) notifier: Arc<Notifier>,
     /// How the kernel numbers the root.
     pub(super) root: Root,
+    /// How data travels over the classic transport.
+    pub(super) splicing: Splicing,
     /// Kernel passthrough, if that was negotiated.
     pub(super) backings: Option<Arc<Backings>>,
     /// What threads of FUSE over io_uring need; `None` if that was not negotiated.
@@ -50,6 +56,8 @@ pub(super) struct Server<'a, F> {
     pub(super) shared: &'a Shared<F>,
     pub(super) pool: &'a Arc<Pool>,
     pub(super) place: &'a Arc<Place>,
+    /// What replies are spliced with, on a transport that can.
+    pub(super) splicer: Option<RefCell<Splicer>>,
 }
 
 /// How a request ended.
@@ -70,6 +78,8 @@ pub(super) struct Served {
 pub(super) enum Reply {
     /// The first bytes of the payload.
     Payload(usize),
+    /// What is in the pipe of the splicer: this many bytes of data.
+    Spliced(usize),
     /// An error.
     Error(Errno),
     /// The kernel wants no reply.
@@ -104,6 +114,10 @@ impl<F: FileSystem> Server<'_, F> {
         // A file is read before the request is claimed: reading may block and be given up.
         served.reply = match outcome.answer {
             Ok(Answer::Payload(len)) => Reply::Payload(len),
+            Ok(Answer::Data(data, size)) if self.splices(unique, &data, &mut payload[..size]) => {
+                served.bytes = size as u64;
+                Reply::Spliced(size)
+            }
             Ok(Answer::Data(data, size)) => match self.read(&data, &mut payload[..size]) {
                 Ok(len) => {
                     served.bytes = len as u64;
@@ -121,9 +135,20 @@ impl<F: FileSystem> Server<'_, F> {
         }
         if !self.place.claim(unique) {
             self.take_back(&served, payload);
+            if let (Reply::Spliced(_), Some(splicer)) = (served.reply, &self.splicer) {
+                splicer.borrow_mut().discard();
+            }
             served.reply = Reply::GivenUp;
         }
         served
+    }
+
+    /// Whether the reply with `data` is in the pipe of the splicer now, as many bytes as `payload` has.
+    fn splices(&self, unique: u64, data: &Data, payload: &mut [u8]) -> bool {
+        match &self.splicer {
+            Some(splicer) => splicer.borrow_mut().fill(unique, data, payload),
+            None => false,
+        }
     }
 
     /// What a request comes to; `None` if the kernel wants no reply.
@@ -172,11 +197,13 @@ impl<F: FileSystem> Server<'_, F> {
                     seat: &seat,
                 };
                 let dialect = self.shared.negotiated.dialect();
+                let splicer = self.splicer.as_ref().map(RefCell::borrow);
+                let piped = splicer.as_deref().and_then(Splicer::piped);
                 let outcome = guarded(|| {
                     if self.shared.root.is_base(request.header.nodeid) {
                         base::serve(fs, &cx, &request.operation, dialect, payload)
                     } else {
-                        dispatch(fs, &cx, request, dialect, payload)
+                        dispatch(fs, &cx, request, piped, dialect, payload)
                     }
                 });
                 Some(outcome.unwrap_or_else(|| Errno::EIO.into()))
@@ -195,8 +222,8 @@ impl<F: FileSystem> Server<'_, F> {
             Data::File {
                 file,
                 offset,
-                medium: Medium::Memory,
-            } => read_here(file, payload, *offset),
+                medium,
+            } if medium.is_immediate() => read_here(file, payload, *offset),
             Data::File {
                 file,
                 offset,

@@ -56,6 +56,16 @@ impl Transport {
     }
 }
 
+/// Whether the data of files travels over the classic transport by reference to pages, or is copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Splicing {
+    /// Where there is so much of it that this is faster.
+    #[default]
+    Large,
+    /// All data is copied.
+    Never,
+}
+
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -63,6 +73,8 @@ pub struct Config {
     pub root: Root,
     /// How requests travel.
     pub transport: Transport,
+    /// How data travels over the classic transport.
+    pub splicing: Splicing,
     /// Threads that can take a request at a time. On the classic transport in all: by default one per CPU this process
     /// may run on, at least two. Over io_uring for each CPU: by default one.
     pub workers: Option<usize>,
@@ -79,6 +91,7 @@ impl Default for Config {
         Config {
             root: Root::default(),
             transport: Transport::default(),
+            splicing: Splicing::default(),
             workers: None,
             max_write: 1 << 20,
             max_background: 256,
@@ -229,6 +242,7 @@ impl Session {
             negotiated: negotiated.clone(),
             notifier,
             root: config.root,
+            splicing: config.splicing,
             backings,
             rings,
             carrier,

@@ -343,6 +343,7 @@ impl<'a, F: FileSystem> Worker<'a, F> {
                 shared,
                 pool,
                 place,
+                splicer: None,
             },
             message: vec![0; SHORT],
             scratch: vec![0; SCRATCH],
@@ -480,6 +481,8 @@ impl<'a, F: FileSystem> Worker<'a, F> {
                     Some(Reply::Payload(len)) => Ok(len),
                     Some(Reply::Unwanted) => Ok(0),
                     Some(Reply::Error(errno)) => Err(errno),
+                    // Rings have no splicer.
+                    Some(Reply::Spliced(_)) => Err(Errno::EIO),
                     None => Err(Errno::EIO),
                 }
             }

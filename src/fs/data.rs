@@ -323,6 +323,11 @@ impl PassthroughFs {
         if append.swap(appends, Ordering::Relaxed) != appends {
             set_append(file, appends)?;
         }
+        if !appends && !handle.medium().has_pages() {
+            let bytes = Gathered::of(payload)?;
+            let payload = Payload::Bytes(bytes.as_ref());
+            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
+        }
         if !appends {
             return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
         }
@@ -496,7 +501,15 @@ impl Chunk<'_> {
     fn write(self, file: &File, offset: i64) -> io::Result<usize> {
         match self {
             Chunk::Bytes(bytes) => file.write_at(bytes, offset as u64),
-            Chunk::Pipe(pipe, len) => file::splice_to(pipe, file.as_fd(), offset, len),
+            Chunk::Pipe(pipe, len) => match file::splice_to(pipe, file.as_fd(), offset, len) {
+                // A file system that cannot: nothing has left the pipe.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    let bytes = Gathered::of(Payload::Pipe(pipe, len))?;
+                    file.write_all_at(bytes.as_ref(), offset as u64)?;
+                    Ok(len)
+                }
+                written => written,
+            },
         }
     }
 }

@@ -77,7 +77,7 @@ fn reports_changes(magic: i64) -> bool {
 /// Where the contents of files of a file system are, by its nature and its `f_type` of statfs(2).
 fn medium(nature: Nature, magic: i64) -> Medium {
     match (nature, magic) {
-        (Nature::Pseudo, _) => Medium::Memory,
+        (Nature::Pseudo, _) => Medium::Nowhere,
         (Nature::Remote, _) => Medium::Remote,
         // tmpfs, ramfs, hugetlbfs
         (Nature::Local, 0x0102_1994 | 0x8584_58f6 | 0x9584_58f6) => Medium::Memory,

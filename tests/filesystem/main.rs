@@ -13,6 +13,7 @@ mod metadata;
 mod permission;
 mod rivals;
 mod scheduling;
+mod splice;
 mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let mut suite = Suite::new("filesystem");
     create::add(&mut suite);
     data::add(&mut suite);
+    splice::add(&mut suite);
     through::add(&mut suite);
     carried::add(&mut suite);
     metadata::add(&mut suite);
