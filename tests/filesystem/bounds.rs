@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::support::backing::Kind;
+use crate::support::kernel;
 use crate::support::mount::Mount;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, Setup, peer};
@@ -148,6 +149,9 @@ fn many_open_files() -> Result<()> {
 fn deleted_on_host() -> Result<()> {
     if peer() == Peer::Bind {
         return Err(Skip::new("a bind mount has no server").into());
+    }
+    if !kernel::is_at_least(6, 18) {
+        return Err(Skip::new("letting go of what the host deletes needs Linux 6.18").into());
     }
     let setup = Setup {
         open_files: Some(OPEN_FILES),

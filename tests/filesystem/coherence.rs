@@ -13,6 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::support::backing::{Kind, unlink};
 use crate::support::counts::Counts;
+use crate::support::kernel;
 use crate::support::mount::Mount;
 use crate::support::runner::Suite;
 use crate::support::server::{Peer, peer};
@@ -151,12 +152,18 @@ impl Pair {
             stat(&path).is_some_and(|stat| (stat.uid(), stat.gid()) == (12, 34))
         })?;
         self.warm(&name);
-        rustix::fs::setxattr(&on_host, "user.seen", &[1], XattrFlags::empty())?;
-        let changed = stat(&on_host).context("the file is gone")?;
-        let time = |stat: &fs::Metadata| (stat.ctime(), stat.ctime_nsec());
-        self.seen("setxattr", || {
-            stat(&path).is_some_and(|stat| time(&stat) == time(&changed))
-        })?;
+        match rustix::fs::setxattr(&on_host, "user.seen", &[1], XattrFlags::empty()) {
+            // A tmpfs has no such attributes before Linux 6.6.
+            Err(rustix::io::Errno::OPNOTSUPP) if !kernel::is_at_least(6, 6) => (),
+            result => {
+                result?;
+                let changed = stat(&on_host).context("the file is gone")?;
+                let time = |stat: &fs::Metadata| (stat.ctime(), stat.ctime_nsec());
+                self.seen("setxattr", || {
+                    stat(&path).is_some_and(|stat| time(&stat) == time(&changed))
+                })?;
+            }
+        }
 
         self.warm(&name);
         self.warm(&other);
@@ -523,6 +530,11 @@ fn walking_again() -> Result<()> {
 }
 
 fn deleted() -> Result<()> {
+    if !kernel::is_at_least(6, 18) {
+        return Err(
+            Skip::new("what the host deletes before it is watched needs Linux 6.18").into(),
+        );
+    }
     let mount = mount_of(Kind::Tmpfs)?;
     let free = || rustix::fs::statvfs(mount.source()).map(|stat| stat.f_bfree * stat.f_frsize);
     fs::write(mount.host("large"), vec![1; 64 << 20])?;

@@ -49,7 +49,7 @@ use crate::sys::fanotify::{Group, Queue, Report, file_system_id};
 pub use thread::Known;
 
 /// How long an answer may be on its way to the kernel, twice.
-const TRUST: Duration = Duration::from_secs(1);
+pub const TRUST: Duration = Duration::from_secs(1);
 
 /// How long a session lives before the host is watched: taking the marks back takes the kernel 15 ms, which most
 /// commands of a session do not take.
