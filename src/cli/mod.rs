@@ -10,7 +10,9 @@ mod mount_options;
 mod run;
 mod stat;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -74,6 +76,9 @@ pub fn main() -> ExitCode {
     main_with(&[], &std::env::args_os().collect::<Vec<_>>())
 }
 
+/// What ps(1) calls the processes of this program that it has started itself.
+const NAME: &CStr = c"cntr";
+
 /// Words between the name of a program that has cntr built in and cntr's own arguments.
 static BUILT_INTO: OnceLock<Vec<OsString>> = OnceLock::new();
 
@@ -97,6 +102,8 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
         }
     };
     log_to_stderr(cli.global.verbose);
+    // One that was started by way of /proc is called `exe` otherwise.
+    let _ = nix::sys::prctl::set_name(NAME);
     let global = &cli.global;
     if matches!(cli.command, Command::Stat(_) | Command::Doctor(_)) {
         // Their output may be cut short, as by head(1).
@@ -116,6 +123,7 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
 /// This program, even if its file has been replaced meanwhile.
 fn own_program() -> std::process::Command {
     let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0(OsStr::from_bytes(NAME.to_bytes()));
     command.args(BUILT_INTO.get().into_iter().flatten());
     command
 }

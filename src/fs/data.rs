@@ -100,7 +100,7 @@ impl PassthroughFs {
         let truncate = requested & OFlag::O_TRUNC;
         let reads = requested & OFlag::O_ACCMODE == OFlag::O_RDONLY && truncate.is_empty();
         let held = self.fd(inode)?;
-        let backing = self.through(cx, inode, &held);
+        let backing = self.through(cx, inode, &held, None);
         if let Some(backing) = &backing
             && reads
         {
@@ -137,7 +137,7 @@ impl PassthroughFs {
     ) -> Result<Opened> {
         let requested = OFlag::from_bits_retain(flags as i32);
         let held = self.fd(inode)?;
-        Ok(match self.through(cx, inode, &held) {
+        Ok(match self.through(cx, inode, &held, Some(stat)) {
             Some(backing) => self.opened_through(inode, &backing, held, Some(file), requested),
             None => self.opened_relayed(inode, file, requested, stat),
         })

@@ -155,6 +155,9 @@ pub struct Inode {
     pub rounds: AtomicU32,
     /// Nobody is told of writes.
     pub muted: AtomicBool,
+    /// The last look for a name in this directory found something the kernel did not know: the next is opened at once, and
+    /// looked at then, and not looked at before as well.
+    pub opens_first: AtomicBool,
     /// How to get at it. Taken after the lock of a table shard, never before one.
     pub ways: Mutex<Ways>,
 }

@@ -158,6 +158,18 @@ impl PassthroughFs {
         name: &OsStr,
         automount: Automount,
     ) -> Result<(Arc<Inode>, Stat, CacheEvent)> {
+        if parent.opens_first.load(Ordering::Relaxed) {
+            let fd = self.descriptors.open_held(dir, name)?;
+            let found = stat::of(&fd)?;
+            // Opening it like this does not mount what it waits for.
+            if automount == Automount::Leave || !found.is_automount() {
+                let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
+                if event == CacheEvent::RepeatedLookup {
+                    parent.opens_first.store(false, Ordering::Relaxed);
+                }
+                return Ok((inode, found, event));
+            }
+        }
         let found = stat::at(dir, name, automount)?;
         let key = Key::of(&found);
         let known = self.table.acquire(&key, |inode| {
@@ -174,6 +186,9 @@ impl PassthroughFs {
         let fd = self.descriptors.open_held(dir, name)?;
         let found = stat::of(&fd)?;
         let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
+        if event == CacheEvent::FirstLookup {
+            parent.opens_first.store(true, Ordering::Relaxed);
+        }
         Ok((inode, found, event))
     }
 
@@ -313,6 +328,7 @@ pub fn new_inode(node: NodeId, stat: &Stat, mount: Arc<Mount>, overlay: u32, way
         writers: AtomicU32::new(0),
         rounds: AtomicU32::new(0),
         muted: AtomicBool::new(false),
+        opens_first: AtomicBool::new(false),
         ways: Mutex::new(ways),
     }
 }

@@ -4,10 +4,11 @@
 //! section, so the kernel can never be handed a node id that is just going away. A node id is a slot and the
 //! generation of the slot; an id that was forgotten is refused, it does not name somebody else.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
 use super::inode::{Inode, Key};
@@ -30,7 +31,8 @@ pub struct Table {
 
 #[derive(Default)]
 struct Shard {
-    keys: HashMap<Key, u32>,
+    /// Slots by the keys of their inodes, which are there and need not be here as well.
+    keys: HashTable<u32>,
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
@@ -72,10 +74,20 @@ impl Shard {
         (slot.generation == address.generation && slot.inode.is_some()).then_some(slot)
     }
 
-    fn by_key(&mut self, key: &Key) -> Option<&mut Slot> {
-        let index = *self.keys.get(key)?;
+    fn by_key(&mut self, hash: u64, key: &Key) -> Option<&mut Slot> {
+        let index = *self
+            .keys
+            .find(hash, |index| has(&self.slots, *index, key))?;
         self.slots.get_mut(index as usize)
     }
+}
+
+/// Whether the inode in the slot `index` has this key.
+fn has(slots: &[Slot], index: u32, key: &Key) -> bool {
+    let inode = slots
+        .get(index as usize)
+        .and_then(|slot| slot.inode.as_ref());
+    inode.is_some_and(|inode| inode.key == *key)
 }
 
 impl Table {
@@ -90,8 +102,18 @@ impl Table {
         }
     }
 
-    fn shard_of(&self, key: &Key) -> usize {
-        self.hasher.hash_one(key) as usize & ((1 << SHARD_BITS) - 1)
+    /// The hash of `key`, and the shard it belongs to: by bits that a table uses least.
+    fn shard_of(&self, key: &Key) -> (u64, usize) {
+        let hash = self.hasher.hash_one(key);
+        (hash, (hash >> 32) as usize & ((1 << SHARD_BITS) - 1))
+    }
+
+    /// The hash of the inode in the slot `index`.
+    fn hash_of(&self, slots: &[Slot], index: u32) -> u64 {
+        let inode = slots
+            .get(index as usize)
+            .and_then(|slot| slot.inode.as_ref());
+        inode.map_or(0, |inode| self.hasher.hash_one(inode.key))
     }
 
     /// The inode of `node`.
@@ -106,17 +128,15 @@ impl Table {
 
     /// The inode of `key`, without counting a lookup.
     pub fn peek(&self, key: &Key) -> Option<Arc<Inode>> {
-        self.shards[self.shard_of(key)]
-            .lock()
-            .by_key(key)?
-            .inode
-            .clone()
+        let (hash, index) = self.shard_of(key);
+        self.shards[index].lock().by_key(hash, key)?.inode.clone()
     }
 
     /// Counts a lookup of the inode of `key` if `same` says that it is the one.
     pub fn acquire(&self, key: &Key, same: impl FnOnce(&Inode) -> bool) -> Option<Arc<Inode>> {
-        let mut shard = self.shards[self.shard_of(key)].lock();
-        let slot = shard.by_key(key)?;
+        let (hash, index) = self.shard_of(key);
+        let mut shard = self.shards[index].lock();
+        let slot = shard.by_key(hash, key)?;
         let inode = slot.inode.as_ref().filter(|inode| same(inode))?.clone();
         slot.lookups += 1;
         Some(inode)
@@ -141,11 +161,11 @@ impl Table {
         expected: Option<NodeId>,
         make: F,
     ) -> Result<Arc<Inode>, F> {
-        let index = self.shard_of(key);
+        let (hash, index) = self.shard_of(key);
         let mut guard = self.shards[index].lock();
         let shard = &mut *guard;
         let present = shard
-            .by_key(key)
+            .by_key(hash, key)
             .and_then(|slot| slot.inode.as_ref())
             .map(|inode| inode.node);
         if present.is_some() && present != expected {
@@ -165,7 +185,13 @@ impl Table {
             generation: shard.slots[slot as usize].generation,
         };
         let inode = Arc::new(make(address.node()));
-        shard.keys.insert(*key, slot);
+        let slots = &shard.slots;
+        let same = |index: &u32| has(slots, *index, key);
+        let again = |index: &u32| self.hash_of(slots, *index);
+        match shard.keys.entry(hash, same, again) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = slot,
+            Entry::Vacant(entry) => drop(entry.insert(slot)),
+        }
         shard.slots[slot as usize].lookups = 1;
         shard.slots[slot as usize].inode = Some(Arc::clone(&inode));
         Ok(inode)
@@ -181,17 +207,24 @@ impl Table {
         if slot.lookups > 0 {
             return None;
         }
-        let inode = slot.inode.take()?;
+        let inode = slot.inode.clone()?;
+        let hash = self.hasher.hash_one(inode.key);
+        // Another one may have come in its place.
+        if let Ok(entry) = shard.keys.find_entry(hash, |index| *index == address.index) {
+            entry.remove();
+        }
+        let slot = &mut shard.slots[address.index as usize];
+        slot.inode = None;
         slot.generation = (slot.generation + 1) & ((1 << GENERATION_BITS) - 1);
         // Generation 0 would make node ids 0 and 1, which mean something else.
         slot.generation = slot.generation.max(1);
-        if shard.keys.get(&inode.key) == Some(&address.index) {
-            shard.keys.remove(&inode.key);
-        }
         shard.free.push(address.index);
         if shard.free.len() == shard.slots.len() && shard.slots.len() > 4096 {
             // Generations must go on, so the slots stay; the map gives its memory back.
-            shard.keys.shrink_to_fit();
+            let slots = &shard.slots;
+            shard
+                .keys
+                .shrink_to_fit(|index| self.hash_of(slots, *index));
         }
         Some(inode)
     }

@@ -29,7 +29,7 @@ use super::mounts::Nature;
 use super::{AccessTimes, PassthroughFs};
 use crate::engine::{BackingFile, Backings, Context};
 use crate::sys::handle::Handle;
-use crate::sys::stat;
+use crate::sys::stat::{self, Stat};
 
 /// Registered files that nobody has open at most; the one that was registered first goes first.
 const IDLE: usize = 4096;
@@ -125,12 +125,14 @@ pub fn decide_anew(inode: &Inode) {
 }
 
 impl PassthroughFs {
-    /// The registered file of the regular file `inode`, which is held by `held`; `None` if its data is relayed.
+    /// The registered file of the regular file `inode`, which is held by `held` and was `seen` just now, perhaps; `None` if
+    /// its data is relayed.
     pub(super) fn through(
         &self,
         cx: &Context<'_>,
         inode: &Arc<Inode>,
         held: &HeldFd,
+        seen: Option<&Stat>,
     ) -> Option<Arc<BackingFile>> {
         let backings = cx.backings.filter(|_| self.passes_through)?;
         let mut ways = inode.ways.lock();
@@ -140,7 +142,7 @@ impl PassthroughFs {
             DataWay::Expiring(file) if ways.data.is_open() => Some(Arc::clone(file)),
             DataWay::Undecided | DataWay::Expiring(_) => {
                 let registered = match inode.mount.nature {
-                    Nature::Local => self.register(backings, inode, held),
+                    Nature::Local => self.register(backings, inode, held, seen),
                     Nature::Pseudo | Nature::Remote => Err(io::ErrorKind::Unsupported.into()),
                 };
                 match registered {
@@ -165,8 +167,9 @@ impl PassthroughFs {
         backings: &Arc<Backings>,
         inode: &Inode,
         held: &HeldFd,
+        seen: Option<&Stat>,
     ) -> io::Result<BackingFile> {
-        let stat = stat::of(held)?;
+        let stat = seen.map_or_else(|| stat::of(held), |stat| Ok(*stat))?;
         if stat.mode() & (libc::S_ISUID | libc::S_ISGID) != 0 {
             return Err(io::ErrorKind::Unsupported.into());
         }

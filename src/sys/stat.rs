@@ -88,6 +88,12 @@ impl Stat {
         }
     }
 
+    /// Whether something is mounted here once it is used (autofs).
+    #[must_use]
+    pub fn is_automount(&self) -> bool {
+        self.raw.stx_attributes & libc::STATX_ATTR_AUTOMOUNT as u64 != 0
+    }
+
     /// Number of hard links.
     #[must_use]
     pub fn nlink(&self) -> u32 {

@@ -1,7 +1,10 @@
 //! How a mount ends, at any moment and whatever ends it.
 
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +34,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("lazy_unmount_under_load", lazily);
     suite.test("not_connected_at_once_after_sigkill", not_connected);
     suite.test("server_survives_what_clients_do", survives);
+    suite.test("a_server_in_the_background_has_a_name", background);
 }
 
 fn with_server() -> Result<Mount> {
@@ -51,6 +55,48 @@ fn unmounted() -> Result<()> {
     ensure!(status.is_some_and(|status| status.success()), "{status:?}");
     ensure!(fs::read(mount.host("file"))? == b"text");
     mount.close()
+}
+
+fn background() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("is about this server").into());
+    }
+    let (source, point) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    fs::write(source.path().join("file"), "text")?;
+    let started = Command::new(env!("CARGO_BIN_EXE_cntr"))
+        .args(["mount", "--daemonize"])
+        .args([source.path(), point.path()])
+        .stdin(Stdio::null())
+        .status()?;
+    ensure!(started.success(), "{started}");
+    // It can be used at once, and ps(1) and pgrep(1) find it.
+    let read = fs::read(point.path().join("file"));
+    let servers = || -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc")? {
+            let process = process?.path();
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            let mut arguments = arguments.split(|byte| *byte == 0);
+            if arguments.next() == Some(b"cntr")
+                && arguments.any(|argument| argument == point.path().as_os_str().as_bytes())
+                && fs::read_to_string(process.join("comm"))? == "cntr\n"
+            {
+                found.push(process);
+            }
+        }
+        Ok(found)
+    };
+    let running = servers();
+    unmount(point.path(), UnmountFlags::empty())?;
+    ensure!(read? == b"text");
+    let running = running?;
+    ensure!(running.len() == 1, "servers: {running:?}");
+    ensure!(
+        wait::until(wait::LONG, || !running[0].exists()),
+        "{} is still there",
+        running[0].display()
+    );
+    Ok(())
 }
 
 fn signalled(signal: Signal) -> Result<()> {
