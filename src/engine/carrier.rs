@@ -151,12 +151,11 @@ impl Carrier {
         medium: Medium,
         leave: impl FnMut() -> bool,
     ) -> Result<usize> {
-        let own = Own::wait(&self.waiting);
-        if medium == Medium::Remote || own.before >= self.lanes {
-            drop(own);
-            if let Some(result) = self.carry_read(file, offset, out, medium, leave) {
-                return result;
-            }
+        let lane = self.lane(medium);
+        if lane.is_none()
+            && let Some(result) = self.carry_read(file, offset, out, medium, leave)
+        {
+            return result;
         }
         file.read_at(out, offset).map_err(Errno::from)
     }
@@ -173,18 +172,22 @@ impl Carrier {
         medium: Medium,
         leave: impl FnMut() -> bool,
     ) -> Result<()> {
-        let own = Own::wait(&self.waiting);
-        let carried = if medium == Medium::Remote || own.before >= self.lanes {
-            drop(own);
-            self.carry_sync(file, what, leave)
-        } else {
-            None
+        let lane = self.lane(medium);
+        let carried = match lane {
+            Some(_) => None,
+            None => self.carry_sync(file, what, leave),
         };
         let result = carried.unwrap_or_else(|| file::sync(file, what).map_err(Errno::from));
         match self.books.take_untold(file) {
             Some(errno) if result != Err(Errno::EINTR) => Err(errno),
             _ => result,
         }
+    }
+
+    /// What a thread holds that waits for `medium` itself; none if it is to hand its work over.
+    fn lane(&self, medium: Medium) -> Option<Own<'_>> {
+        let own = Own::wait(&self.waiting);
+        (medium != Medium::Remote && own.before < self.lanes).then_some(own)
     }
 
     /// None if the caller has to do it.

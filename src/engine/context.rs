@@ -81,7 +81,7 @@ impl Context<'_> {
     /// `ENOLCK` if so many requests wait that nobody would be left to serve the others; those of `job`.
     pub fn wait_in_place<R>(&self, job: impl FnOnce() -> Result<R>) -> Result<R> {
         let replaced = self.seat.leave();
-        let _rejoin = Away(self.seat);
+        let _away = Away(self.seat);
         if replaced { job() } else { Err(Errno::ENOLCK) }
     }
 
@@ -125,7 +125,7 @@ pub(crate) struct Detached {
 
 #[cfg(test)]
 impl Detached {
-    /// With a kernel that can everything, but wants directories opened.
+    /// With a kernel that offers everything, but wants directories opened.
     pub(crate) fn new() -> Detached {
         use fuse_proto::flags::InitFlags;
         let flags = InitFlags::all() - InitFlags::NO_OPENDIR_SUPPORT;

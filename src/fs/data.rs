@@ -323,13 +323,13 @@ impl PassthroughFs {
         if append.swap(appends, Ordering::Relaxed) != appends {
             set_append(file, appends)?;
         }
-        if !appends && !handle.medium().has_pages() {
-            let bytes = Gathered::of(payload)?;
-            let payload = Payload::Bytes(bytes.as_ref());
-            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
-        }
         if !appends {
-            return put(cx, payload, |chunk, done| chunk.write(file, offset + done));
+            let write = |chunk: Chunk<'_>, done| chunk.write(file, offset + done);
+            if handle.medium().has_pages() {
+                return put(cx, payload, write);
+            }
+            let bytes = Gathered::of(payload)?;
+            return put(cx, Payload::Bytes(bytes.as_ref()), write);
         }
         let written = put_appending(cx, file, payload)?;
         let end = write.offset + u64::from(written);
@@ -409,12 +409,7 @@ impl PassthroughFs {
         let Ok(file) = self.host_file(&handle) else {
             return Ok(());
         };
-        let what = if datasync {
-            Durability::Contents
-        } else {
-            Durability::Everything
-        };
-        cx.sync(&file, what, handle.medium())
+        cx.sync(&file, Durability::of(datasync), handle.medium())
     }
 
     pub(super) fn do_fallocate(

@@ -24,9 +24,9 @@ use super::PassthroughFs;
 use super::handle::{Handle, Object};
 use super::inode::Inode;
 use super::lookup::Node;
-use super::policy::{CachePolicy, SyntheticKind};
+use super::policy::SyntheticKind;
 use super::streams::{Stream, UNOPENED};
-use crate::engine::{Context, Entry, Errno, FileHandle, NodeId, Opened, Result};
+use crate::engine::{Context, Durability, Entry, Errno, FileHandle, NodeId, Opened, Result};
 use crate::sys::stat::Automount;
 use crate::sys::{clock, file};
 
@@ -152,19 +152,9 @@ impl PassthroughFs {
                 }
             }
         };
-        // What is listed is kept where the host tells of changes.
-        let keeps = handle
-            .inode
-            .as_ref()
-            .is_some_and(|inode| self.cache == CachePolicy::Coherent && inode.mount.is_covered());
-        let flags = if keeps {
-            OpenFlags::CACHE_DIR | OpenFlags::KEEP_CACHE
-        } else {
-            OpenFlags::empty()
-        };
         Ok(Opened {
             fh: self.handles.insert(handle),
-            flags,
+            flags: OpenFlags::empty(),
             backing_id: 0,
         })
     }
@@ -441,7 +431,7 @@ impl PassthroughFs {
         datasync: bool,
     ) -> Result<()> {
         let (handle, stream);
-        let file = if fh == UNOPENED {
+        let directory = if fh == UNOPENED {
             let Node::Host(inode) = self.node(node)? else {
                 return Ok(());
             };
@@ -454,13 +444,7 @@ impl PassthroughFs {
             };
             file
         };
-        Ok(cx.block_in_place(|| {
-            if datasync {
-                nix::unistd::fdatasync(file)
-            } else {
-                nix::unistd::fsync(file)
-            }
-        })?)
+        Ok(cx.block_in_place(|| file::sync(directory, Durability::of(datasync)))?)
     }
 
     pub(super) fn do_syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {

@@ -20,7 +20,7 @@ pub const UNOPENED: FileHandle = FileHandle(0);
 /// Directories kept at most; the one that has waited for longest goes first.
 const IDLE: usize = 128;
 
-/// How long one is kept.
+/// How long one is kept at least; then the next look of the housekeeping closes it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open directory of the host.

@@ -29,6 +29,18 @@ pub enum Durability {
     Contents,
 }
 
+impl Durability {
+    /// What a sync asks for, of the contents only or of everything.
+    #[must_use]
+    pub fn of(contents_only: bool) -> Durability {
+        if contents_only {
+            Durability::Contents
+        } else {
+            Durability::Everything
+        }
+    }
+}
+
 /// Who carries a read out in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Issue {
