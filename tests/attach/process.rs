@@ -269,14 +269,14 @@ fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     // The container's shell: one of the host's would lose its own program text.
-    let script = "exec /var/lib/cntr/bin/sh -c 'echo ready; read line; exec 2>&1; read x < /usr/bin/env; read x < /usr/bin/env; echo code $?'";
+    let script = "exec /var/lib/cntr/bin/sh -c 'echo ready; read line; exec 2>&1; read x < /usr/bin/env; /var/lib/cntr/bin/busybox sleep 0.2; read x < /usr/bin/env; echo code $?'";
     let mut child = spawn(&target, script)?;
     let mut output = ready(&mut child)?;
     let (server, connection) = server_of(&child)?;
     let process = pidfd_open(server)?;
     kill(server, Signal::SIGKILL)?;
-    // A request that is under way until the kernel has noticed - at once on the classic transport, after some 50 ms over
-    // io_uring - gets ECONNABORTED; every one after that ENOTCONN.
+    // Requests that are under way until the kernel has noticed - at once on the classic transport, after some 50 ms over
+    // io_uring - get ECONNABORTED or ECANCELED; every one after that ENOTCONN.
     let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
     same("ended", poll(&mut fds, PollTimeout::from(10_000_u16))?, 1)?;
     let start = Instant::now();
