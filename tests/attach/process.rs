@@ -268,8 +268,9 @@ fn gone(what: &str, path: &str) -> Result<(), Failed> {
 fn the_end_of_the_server_is_noticed_at_once() -> Result<(), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
-    // The container's shell: one of the host's would lose its own program text.
-    let script = "exec /var/lib/cntr/bin/sh -c 'echo ready; read line; exec 2>&1; read x < /usr/bin/env; /var/lib/cntr/bin/busybox sleep 0.2; read x < /usr/bin/env; echo code $?'";
+    // The container's shell, in its directory: one of the host's would lose its own program text, and the path here leads through
+    // the server, too.
+    let script = "cd /var/lib/cntr/bin; exec ./sh -c 'echo ready; read line; exec 2>&1; read x < /usr/bin/env; ./busybox sleep 0.2; read x < /usr/bin/env; echo code $?'";
     let mut child = spawn(&target, script)?;
     let mut output = ready(&mut child)?;
     let (server, connection) = server_of(&child)?;
