@@ -396,7 +396,6 @@ impl PassthroughFs {
             && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
             && inode.mount.is_covered()
         {
-            inode.rounds.store(0, Ordering::Relaxed);
             self.watch.unmute(&inode, &*file);
             drop(file);
             // What closing it did on the host, and what was written without asking the server.

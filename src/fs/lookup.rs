@@ -326,7 +326,6 @@ pub fn new_inode(node: NodeId, stat: &Stat, mount: Arc<Mount>, overlay: u32, way
         referenced: AtomicBool::new(true),
         asked: AtomicU64::new(stat.asked()),
         writers: AtomicU32::new(0),
-        rounds: AtomicU32::new(0),
         muted: AtomicBool::new(false),
         opens_first: AtomicBool::new(false),
         ways: Mutex::new(ways),

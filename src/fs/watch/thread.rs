@@ -33,9 +33,6 @@ use crate::sys::{clock, stat};
 /// How long events gather.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Rounds after which a file is written to all the time.
-const ROUNDS: u32 = 3;
-
 /// Bytes of events read at a time, and how often in one round.
 const BUFFER: usize = 64 * 1024;
 const READS: usize = 64;
@@ -291,12 +288,11 @@ impl Worker<'_> {
         }
     }
 
-    /// Stops listening to what is written to `inode` if the kernel does that by itself, round after round: each write
-    /// makes an event, and what is known about such a file lives for a moment only anyway.
+    /// Stops listening to what is written to `inode` if the kernel does that by itself: each write makes an event, and
+    /// what is known about such a file lives for a moment only anyway.
     fn written_to(&self, inode: &Inode) {
-        let rounds = inode.rounds.fetch_add(1, Ordering::Relaxed) + 1;
         let through = inode.writers.load(Ordering::SeqCst) > 0 && inode.ways.lock().data.is_open();
-        if through && rounds >= ROUNDS && !inode.muted.load(Ordering::SeqCst) {
+        if through && !inode.muted.load(Ordering::SeqCst) {
             self.watch.mute(inode);
         }
     }
