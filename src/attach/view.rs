@@ -33,6 +33,9 @@ pub use crate::fs::{Access, CachePolicy};
 /// How long the kernel may take to answer the server's hand-shake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
+/// How old a session is when its caches become coherent: most commands are done by then, and end sooner without.
+const SETTLED: Duration = Duration::from_millis(60);
+
 /// Which tree the view shows, and how.
 #[derive(Debug)]
 pub struct View {
@@ -215,6 +218,7 @@ impl View {
         Ok(fs::Options {
             access: self.access,
             cache: self.cache,
+            watch_delay: SETTLED,
             id_map,
             synthetic: synthetic.collect(),
             ..fs::Options::new(root)

@@ -119,6 +119,8 @@ pub struct PassthroughFs {
     registered: Registered,
     /// Files that are opened for direct I/O can be mapped all the same.
     maps_direct: AtomicBool,
+    /// SELinux labels mean something.
+    has_selinux: bool,
     /// Whose file capability was removed last, by which process: a SETATTR may follow that belongs to it.
     capability_removed: Mutex<Option<(NodeId, u32)>>,
 }
@@ -159,6 +161,7 @@ impl PassthroughFs {
             id_map,
             synthetic,
             cache,
+            watch_delay,
             data,
             descriptor_budget,
         } = options;
@@ -170,7 +173,7 @@ impl PassthroughFs {
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
         let watch = match cache {
-            CachePolicy::Coherent => Watch::new(Queue::Unlimited),
+            CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay),
             CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
         };
         let mounts = Mounts::new(Arc::clone(&watch));
@@ -224,6 +227,7 @@ impl PassthroughFs {
                 Export::No => 0,
                 Export::Remember(inodes) => inodes,
             }),
+            has_selinux: xattr::has_selinux(),
             capability_removed: Mutex::default(),
             maps_direct: AtomicBool::new(false),
             passes_through: data == DataPath::Auto,

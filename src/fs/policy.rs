@@ -96,6 +96,9 @@ pub struct Options {
     pub synthetic: Vec<Synthetic>,
     /// How long the kernel may cache.
     pub cache: CachePolicy,
+    /// How long after the start caches become coherent: to take the marks back when it ends takes the kernel 15 to 25 ms,
+    /// which is much for something short.
+    pub watch_delay: Duration,
     /// How the kernel gets at data.
     pub data: DataPath,
     /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. It has to
@@ -115,6 +118,7 @@ impl Options {
             id_map: IdMap::IDENTITY,
             synthetic: Vec::new(),
             cache: CachePolicy::default(),
+            watch_delay: Duration::ZERO,
             data: DataPath::default(),
             descriptor_budget: None,
         }

@@ -2,8 +2,12 @@
 //!
 //! A host file system without ACLs answers `EOPNOTSUPP` for them; to a kernel that was promised ACLs this would mean
 //! that permissions cannot be checked, so it is told that there is none (`ENODATA`).
+//!
+//! `ls -l` asks for the SELinux label of each file, which the kernel does not cache, unless it hears that the file system has no
+//! labels. Where SELinux is off, that is what it hears about files without one.
 
 use std::ffi::CStr;
+use std::fs;
 use std::os::fd::AsFd;
 
 use super::PassthroughFs;
@@ -16,8 +20,27 @@ use crate::sys::{stat, xattr};
 /// Most bytes a list of names has (`XATTR_LIST_MAX`).
 const LIST_MAX: usize = 65536;
 
+/// The attribute with the SELinux label.
+const SELINUX: &CStr = c"security.selinux";
+
+/// Whether the kernel has SELinux switched on; also if that cannot be told.
+pub fn has_selinux() -> bool {
+    fs::read_to_string("/proc/filesystems").map_or(true, |known| {
+        known
+            .lines()
+            .any(|line| line.split_whitespace().last() == Some("selinuxfs"))
+    })
+}
+
 impl PassthroughFs {
     pub(super) fn do_getxattr(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
+        match self.attribute(node, name, out) {
+            Err(Errno::ENODATA) if name == SELINUX && !self.has_selinux => Err(Errno::EOPNOTSUPP),
+            result => result,
+        }
+    }
+
+    fn attribute(&self, node: NodeId, name: &CStr, out: &mut [u8]) -> Result<usize> {
         let Node::Host(inode) = self.node(node)? else {
             return Err(Errno::ENODATA);
         };

@@ -274,7 +274,7 @@ fn staleness() -> Result<()> {
 }
 
 /// Requests the server has answered, without those that only let go of something.
-fn requests(mount: &Mount) -> Result<u64> {
+pub fn requests(mount: &Mount) -> Result<u64> {
     let output = Command::new(env!("CARGO_BIN_EXE_cntr"))
         .args(["stat", "--json"])
         .arg(mount.path())

@@ -5,15 +5,18 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{AtFlags, CWD, IFlags, StatxFlags, Timespec, Timestamps, XattrFlags, utimensat};
 use rustix::io::Errno;
 
+use crate::coherence::requests;
 use crate::support::backing::Kind;
 use crate::support::kernel;
 use crate::support::mount::Mount;
 use crate::support::runner::{Skip, Suite};
+use crate::support::server::{Peer, peer};
 
 pub fn add(suite: &mut Suite) {
     suite.test("atime_and_mtime_are_not_swapped", times);
@@ -22,6 +25,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("times_of_a_symlink", times_of_symlink);
     suite.test("chmod_of_a_socket", chmod_of_socket);
     suite.test("xattr_of_a_symlink", xattr_of_symlink);
+    suite.test("labels_are_not_asked_for_where_there_are_none", labels);
     for kind in Kind::ALL {
         suite.test(format!("xattrs_{kind}"), move || xattrs(kind));
         suite.test(format!("inode_numbers_are_the_hosts_{kind}"), move || {
@@ -181,6 +185,47 @@ fn xattr_of_symlink() -> Result<()> {
     );
     rustix::fs::lremovexattr(&link, "trusted.name")?;
     ensure!(rustix::fs::lgetxattr(&link, "trusted.name", &mut buffer) == Err(Errno::NODATA));
+    mount.close()
+}
+
+/// `ls -l` asks for the SELinux label of each file, which the kernel does not cache, unless it hears that there are none.
+fn labels() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("this is what cntr answers").into());
+    }
+    if fs::read_to_string("/proc/filesystems")?.contains("selinuxfs") {
+        return Err(Skip::new("SELinux is on").into());
+    }
+    let mount = Mount::new(Kind::Ext4, &[])?;
+    let label = "security.selinux";
+    let mut buffer = [0; 64];
+    fs::write(mount.host("file"), "")?;
+    let get = |path: &Path, buffer: &mut [u8]| rustix::fs::lgetxattr(path, label, buffer);
+    ensure!(get(&mount.at("file"), &mut buffer) == Err(Errno::OPNOTSUPP));
+    ensure!(
+        rustix::fs::lgetxattr(mount.at("file"), "security.other", &mut buffer)
+            == Err(Errno::NODATA)
+    );
+    // One that is there is there.
+    let value = b"system_u:object_r:etc_t:s0";
+    rustix::fs::setxattr(mount.at("file"), label, value, XattrFlags::CREATE)?;
+    for path in [mount.at("file"), mount.host("file")] {
+        let len = get(&path, &mut buffer)?;
+        ensure!(&buffer[..len] == value);
+    }
+    rustix::fs::removexattr(mount.at("file"), label)?;
+
+    (0..100).try_for_each(|file| fs::write(mount.host(format!("file-{file}")), ""))?;
+    let list = || -> Result<()> {
+        let list = Command::new("ls").arg("-l").arg(mount.path()).output()?;
+        ensure!(list.status.success() && list.stdout.split(|&byte| byte == b'\n').count() == 103);
+        Ok(())
+    };
+    list()?;
+    let before = requests(&mount)?;
+    list()?;
+    let number = requests(&mount)? - before;
+    ensure!(number < 50, "{number} requests for a listing of 100 files");
     mount.close()
 }
 

@@ -51,10 +51,6 @@ pub use thread::Known;
 /// How long an answer may be on its way to the kernel, twice.
 pub const TRUST: Duration = Duration::from_secs(1);
 
-/// How long a session lives before the host is watched: taking the marks back takes the kernel 15 ms, which most
-/// commands of a session do not take.
-const SETTLED: Duration = Duration::from_millis(60);
-
 /// How long the end of a session waits for the thread, which may hang with the host's file system.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -125,7 +121,7 @@ struct Groups {
 /// Tells the kernel what the host changes.
 pub struct Watch {
     queue: Queue,
-    /// Made by the thread when the session has lived for a while; never if the kernel refuses.
+    /// Made by the thread; never if the kernel refuses.
     groups: OnceLock<Groups>,
     superblocks: RwLock<Vec<Superblock>>,
     /// Threads that serve: what they change is known.
@@ -139,6 +135,8 @@ pub struct Watch {
     counters: Counters,
     /// None if the policy does not ask for a watch.
     wake: Option<EventFd>,
+    /// How long the thread waits before it listens.
+    delay: Duration,
     /// The mount table of those who made this.
     table: Mutex<Option<File>>,
     notifier: OnceLock<Arc<Notifier>>,
@@ -164,14 +162,15 @@ impl Watch {
             taken_up: AtomicU64::new(0),
             counters: Counters::default(),
             wake: None,
+            delay: Duration::ZERO,
             table: Mutex::default(),
             notifier: OnceLock::new(),
             thread: Mutex::default(),
         })
     }
 
-    /// Covers what the kernel lets it cover, a while after it was [`start`](Self::start)ed.
-    pub fn new(queue: Queue) -> Arc<Watch> {
+    /// Covers what the kernel lets it cover, from `delay` after it was [`start`](Self::start)ed on.
+    pub fn new(queue: Queue, delay: Duration) -> Arc<Watch> {
         let mut watch = Watch::none();
         let made = || -> io::Result<(EventFd, File)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -184,6 +183,7 @@ impl Watch {
                 if let Some(watch) = Arc::get_mut(&mut watch) {
                     watch.queue = queue;
                     watch.wake = Some(wake);
+                    watch.delay = delay;
                     *watch.table.get_mut() = Some(table);
                 }
             }

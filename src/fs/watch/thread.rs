@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 
 use super::gather::{Change, Gathered};
 use super::resolve::Resolver;
-use super::{Groups, SETTLED, TRUST, Watch, mountings};
+use super::{Groups, TRUST, Watch, mountings};
 use crate::engine::{NodeId, Notifier};
 use crate::fs::inode::{Inode, Key};
 use crate::fs::synthetic::Overlay;
@@ -94,7 +94,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
     let (Some(wake), Some(notifier)) = (&watch.wake, watch.notifier.get()) else {
         return;
     };
-    if !matches!(pause(wake, SETTLED), Ok(Woken::Time)) {
+    if !matches!(pause(wake, watch.delay), Ok(Woken::Time)) {
         return;
     }
     if !watch.listen() {
