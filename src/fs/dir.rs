@@ -21,6 +21,7 @@ use nix::unistd::{Whence, lseek64};
 use parking_lot::Mutex;
 
 use super::PassthroughFs;
+use super::descriptors::kept_by_open;
 use super::handle::{Handle, Object};
 use super::inode::Inode;
 use super::lookup::Node;
@@ -134,11 +135,14 @@ impl PassthroughFs {
             Node::Synthetic(_) => Handle {
                 inode: None,
                 object: Object::Synthetic,
+                held: None,
+                claim: self.descriptors.claim_nothing(),
             },
             Node::Host(inode) => {
                 if !inode.is_dir() {
                     return Err(Errno::ENOTDIR);
                 }
+                let (claim, held) = (self.descriptors.claim(1)?, self.fd(&inode)?);
                 let noatime = OFlag::from_bits_truncate(flags as i32) & OFlag::O_NOATIME;
                 let file =
                     self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
@@ -147,8 +151,10 @@ impl PassthroughFs {
                     stream: Mutex::default(),
                 };
                 Handle {
+                    held: kept_by_open(&inode, held),
                     inode: Some(inode),
                     object,
+                    claim,
                 }
             }
         };
