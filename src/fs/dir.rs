@@ -147,7 +147,7 @@ impl PassthroughFs {
                 let file =
                     self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
                 let object = Object::Directory {
-                    file: file.into(),
+                    file: Arc::new(file.into()),
                     stream: Mutex::default(),
                 };
                 Handle {
@@ -291,7 +291,7 @@ impl PassthroughFs {
         let watched = inode.mount.is_covered();
         let file = self.open_host(inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         Ok(Stream {
-            file: file.into(),
+            file: Arc::new(file.into()),
             stream: DirStream::default(),
             watched,
         })
@@ -436,23 +436,22 @@ impl PassthroughFs {
         fh: FileHandle,
         datasync: bool,
     ) -> Result<()> {
-        let (handle, stream);
-        let directory = if fh == UNOPENED {
+        let (directory, medium) = if fh == UNOPENED {
             let Node::Host(inode) = self.node(node)? else {
                 return Ok(());
             };
-            stream = self.open_stream(&inode)?;
-            &stream.file
+            (self.open_stream(&inode)?.file, inode.mount.medium)
         } else {
-            handle = self.handles.get(fh)?;
+            let handle = self.handles.get(fh)?;
             let Object::Directory { file, .. } = &handle.object else {
                 return Ok(());
             };
-            file
+            (Arc::clone(file), handle.medium())
         };
-        Ok(cx.block_in_place(|| file::sync(directory, Durability::of(datasync)))?)
+        cx.sync(&directory, Durability::of(datasync), medium)
     }
 
+    /// There is no command of io_uring for this: the thread waits itself, and another one takes its place.
     pub(super) fn do_syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {
         let Node::Host(inode) = self.node(node)? else {
             return Ok(());

@@ -33,8 +33,8 @@ pub enum Object {
     },
     /// A directory.
     Directory {
-        /// The host's open directory.
-        file: File,
+        /// The host's open directory. Shared with what syncs it beside the queues.
+        file: Arc<File>,
         /// Where reading it stands.
         stream: Mutex<DirStream>,
     },

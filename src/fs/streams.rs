@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// An open directory of the host.
 pub struct Stream {
     /// The directory.
-    pub file: File,
+    pub file: Arc<File>,
     /// Where reading it stands.
     pub stream: DirStream,
     /// The host has told of changes since before it was opened.
