@@ -6,14 +6,16 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use rustix::fs::Advice;
 
 use crate::support::backing::Kind;
 use crate::support::mount::Mount;
-use crate::support::runner::Suite;
-use crate::support::server::{Peer, peer};
+use crate::support::parameter::Uring;
+use crate::support::privilege::Lack;
+use crate::support::runner::{Skip, Suite};
+use crate::support::server::{Peer, Setup, peer};
 use crate::support::signal::ThreadId;
 
 /// More than there are CPUs on most machines: beyond that, reads of a disk are carried.
@@ -28,6 +30,11 @@ pub fn add(suite: &mut Suite) {
     suite.test("cold_reads_through_another_server", remote);
     suite.test("a_read_that_never_ends_is_interrupted", interrupted);
     suite.test("directories_are_synced_beside_the_queues", directories);
+    suite.test("io_uring_that_is_refused_is_done_without", refused);
+    suite.test(
+        "io_uring_that_is_demanded_and_refused_is_an_error",
+        demanded,
+    );
 }
 
 /// Contents with a hole, and an end that is on no boundary.
@@ -244,4 +251,60 @@ fn directories() -> Result<()> {
         second.close()?;
     }
     first.close()
+}
+
+/// A server that gets no ring of any kind.
+fn without_io_uring(transport: &str) -> Result<Setup> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("it is about the server").into());
+    }
+    Ok(Setup {
+        options: vec!["data=relay".to_owned(), transport.to_owned()],
+        lack: Some(Lack::IoUring),
+        verbose: true,
+        ..Setup::default()
+    })
+}
+
+fn refused() -> Result<()> {
+    let setup = without_io_uring("transport=auto")?;
+    let mut first = Mount::with(Kind::Ext4, &setup)?;
+    let bytes = make(&first)?;
+    check(&first, &bytes)?;
+    syncs(&first)?;
+    // What is remote would always be carried.
+    let mut second = first.view_with(&setup)?;
+    ensure!(&fs::read(second.at("file"))?[4..] == &bytes[4..]);
+    syncs(&second)?;
+    for mount in [&mut first, &mut second] {
+        let log = mount.server().context("there is a server")?.log();
+        let said = log.matches("FUSE over io_uring cannot be used").count();
+        ensure!(said == usize::from(Uring::is_enabled()), "{log}");
+        ensure!(!has_ring(mount)?, "it was not refused");
+    }
+    let log = second.server().context("there is a server")?.log();
+    let said = log.matches("tokio-uring cannot be used").count();
+    ensure!(said == 1, "{log}");
+    second.close()?;
+    first.close()
+}
+
+fn demanded() -> Result<()> {
+    let setup = without_io_uring("transport=uring")?;
+    let error = match Mount::with(Kind::Ext4, &setup) {
+        Ok(_) => bail!("it is mounted"),
+        Err(error) if error.is::<Skip>() => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    let (ended, printed) = error.split_once('\n').context("it printed nothing")?;
+    ensure!(ended.contains("exit status: 125"), "{error}");
+    let line = printed.trim_end();
+    ensure!(
+        line.lines().count() == 1
+            && line.starts_with("cntr: FUSE over io_uring cannot be used: ")
+            && line.contains("Operation not permitted")
+            && line.contains("kernel.io_uring_disabled"),
+        "{error}"
+    );
+    Ok(())
 }
