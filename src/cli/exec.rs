@@ -1,7 +1,7 @@
 //! `cntr exec`: a command of the container's own.
 
 use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,18 +20,16 @@ use crate::attach::{self, inside};
 )]
 pub struct ExecArgs {
     /// A process of the container; not needed inside a session
-    #[arg(value_name = "PID", value_parser = parse_target)]
+    // What follows `--` is the command, whether a target came before it or not.
+    #[arg(value_name = "PID", value_parser = parse_target, value_terminator = "--")]
     pub target: Option<Pid>,
-    /// Program to run [default: sh]
+    /// Command to run [default: sh]
     #[arg(
         value_name = "COMMAND",
         trailing_var_arg = true,
         allow_hyphen_values = true
     )]
-    pub program: Option<OsString>,
-    /// What follows the program, or the program too where there is no PID
-    #[arg(value_name = "ARGUMENT", last = true, hide = true)]
-    pub rest: Vec<OsString>,
+    pub command: Vec<OsString>,
     #[command(flatten)]
     pub session: SessionArgs,
 }
@@ -41,17 +39,9 @@ Examples:
   cntr exec 1234 /bin/sh                  like docker exec: the container's root, user, environment, directory
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
 
-impl ExecArgs {
-    /// The program and its arguments: clap gives what follows the program to the last argument, and after `--` the
-    /// program too.
-    fn command(&self) -> Vec<OsString> {
-        self.program.iter().chain(&self.rest).cloned().collect()
-    }
-}
-
 /// Runs `cntr exec`.
 pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = args.session.wishes(&args.command());
+    let wishes = args.session.wishes(&args.command);
     match args.target {
         Some(pid) => conclude(attach::exec(pid, &wishes)),
         None => run_inside(args),
@@ -66,9 +56,9 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         );
     };
     let command: Vec<CString> = args
-        .command()
-        .into_iter()
-        .map(|argument| CString::new(argument.into_vec()))
+        .command
+        .iter()
+        .map(|argument| CString::new(argument.as_bytes()))
         .collect::<Result<_, _>>()
         .context("an argument contains NUL")?;
     let directory = args
@@ -97,7 +87,7 @@ mod tests {
             let words = std::iter::once("exec").chain(line.split_whitespace());
             let args = Exec::try_parse_from(words).unwrap().args;
             let command: Vec<_> = args
-                .command()
+                .command
                 .into_iter()
                 .map(|word| word.into_string().unwrap())
                 .collect();
@@ -115,6 +105,10 @@ mod tests {
             ("7 git log -- file", (Some(7), 0, "git log -- file")),
             ("-- git log -- file", (None, 0, "git log -- file")),
             ("-- 7", (None, 0, "7")),
+            ("-e A=b -- sh -c x", (None, 1, "sh -c x")),
+            ("-e A=b 7 -- -x --", (Some(7), 1, "-x --")),
+            ("7 -e A=b -- sh -e C=d", (Some(7), 1, "sh -e C=d")),
+            ("7 --", (Some(7), 0, "")),
             ("", (None, 0, "")),
         ] {
             let (target, settings, command) = parse(line);

@@ -409,14 +409,23 @@ fn prepare<F: FileSystem>(
     }
     match Opening::prepare(device, negotiated) {
         Ok(prepared) => Ok(Some(prepared)),
-        Err(error) if transport == Transport::IoUring => {
-            Err(SessionError::NoUring(error.to_string()))
-        }
+        Err(error) if transport == Transport::IoUring => Err(SessionError::NoUring(reason(&error))),
         Err(error) => {
+            let error = reason(&error);
             tracing::info!(%error, "FUSE over io_uring cannot be used: going on with /dev/fuse");
             negotiated.flags.remove(InitFlags::OVER_IO_URING);
             Ok(None)
         }
+    }
+}
+
+/// Why a ring could not be prepared.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            format!("{error}: kernel.io_uring_disabled is set, or a seccomp profile forbids it")
+        }
+        _ => error.to_string(),
     }
 }
 

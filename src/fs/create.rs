@@ -118,6 +118,7 @@ impl PassthroughFs {
     ) -> Result<(Entry, Opened)> {
         let inode = self.dir_for(parent, name)?;
         let dir = self.fd(&inode)?;
+        let claim = self.descriptors.claim(1)?;
         let maker = self.maker_of(cx, creation)?;
         let requested = OFlag::from_bits_retain(flags as i32);
         // With O_EXCL always: otherwise the host might follow a link, or open a FIFO, that has come up meanwhile.
@@ -133,6 +134,7 @@ impl PassthroughFs {
         let file = match file? {
             Ok(file) => file,
             Err(Sys::EEXIST) if !requested.contains(OFlag::O_EXCL) => {
+                drop(claim);
                 let (child, stat) = self.walk(&inode, &*dir, name, Automount::Leave)?;
                 return match self.open_inode(cx, &child, flags, creation.kill_suidgid) {
                     Ok(opened) => Ok((self.entry(&inode, &child, &stat), opened)),
@@ -154,7 +156,7 @@ impl PassthroughFs {
                 self.intern(fd, &made, None)?
             }
         };
-        match self.opened(cx, &child, file, flags, &made) {
+        match self.opened(cx, &child, file, flags, &made, claim) {
             Ok(opened) => Ok((self.entry(&inode, &child, &made), opened)),
             Err(errno) => {
                 self.do_forget(child.node, 1);
@@ -175,6 +177,7 @@ impl PassthroughFs {
             result => result?,
         };
         let dir = self.fd(&inode)?;
+        let claim = self.descriptors.claim(1)?;
         let maker = self.maker_of(cx, creation)?;
         let requested = OFlag::from_bits_retain(flags as i32);
         let open = (requested & (OPEN_FLAGS | OFlag::O_EXCL)) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
@@ -185,7 +188,7 @@ impl PassthroughFs {
         let made = stat::of(&file)?;
         let fd = self.descriptors.reopen(file.as_fd(), OFlag::O_PATH)?;
         let child = self.intern(fd, &made, None)?;
-        match self.opened(cx, &child, file, flags, &made) {
+        match self.opened(cx, &child, file, flags, &made, claim) {
             Ok(opened) => Ok((self.entry(&inode, &child, &made), opened)),
             Err(errno) => {
                 self.do_forget(child.node, 1);

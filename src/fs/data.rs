@@ -19,12 +19,13 @@ use nix::unistd::{Whence, lseek64};
 
 use super::create::OPEN_FLAGS;
 use super::creds::{SetId, treat_set_id};
-use super::descriptors::keep_if_changed;
-use super::handle::{Handle, Object, Through};
+use super::descriptors::{keep_if_changed, kept_by_open};
+use super::handle::{Handle, Object};
 use super::inode::{DataWay, Fingerprint, HeldFd, Inode};
 use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::{CachePolicy, SyntheticKind};
+use super::shares::Claim;
 use super::{Access, AccessTimes, PassthroughFs};
 use crate::engine::{
     BackingFile, Context, CopyRequest, Data, Durability, Errno, FileHandle, NodeId, Opened,
@@ -72,6 +73,8 @@ impl PassthroughFs {
                 let fh = self.handles.insert(Handle {
                     inode: None,
                     object: Object::Synthetic,
+                    held: None,
+                    claim: self.descriptors.claim_nothing(),
                 });
                 Ok(Opened {
                     fh,
@@ -104,8 +107,14 @@ impl PassthroughFs {
         if let Some(backing) = &backing
             && reads
         {
-            return Ok(self.opened_through(inode, backing, held, None, requested));
+            let claim = match inode.mount.has_handles() {
+                true => self.descriptors.claim_nothing(),
+                // It keeps that of the inode.
+                false => self.descriptors.claim(0)?,
+            };
+            return Ok(self.opened_through(inode, backing, held, None, requested, claim));
         }
+        let claim = self.descriptors.claim(1)?;
         if !truncate.is_empty() && backing.is_none() {
             treat_set_id(SetId::Keep)?;
         }
@@ -121,12 +130,14 @@ impl PassthroughFs {
         let stat = stat::of(&file)?;
         keep_if_changed(inode, &held, &stat);
         Ok(match backing {
-            Some(backing) => self.opened_through(inode, &backing, held, Some(file), requested),
-            None => self.opened_relayed(inode, file, requested, &stat),
+            Some(backing) => {
+                self.opened_through(inode, &backing, held, Some(file), requested, claim)
+            }
+            None => self.opened_relayed(inode, held, file, requested, &stat, claim),
         })
     }
 
-    /// Hands out `file`, the open `inode`, which was just made.
+    /// Hands out `file`, the open `inode`, which was just made, by the right of `claim`.
     pub(super) fn opened(
         &self,
         cx: &Context<'_>,
@@ -134,12 +145,15 @@ impl PassthroughFs {
         file: OwnedFd,
         flags: u32,
         stat: &Stat,
+        claim: Claim,
     ) -> Result<Opened> {
         let requested = OFlag::from_bits_retain(flags as i32);
         let held = self.fd(inode)?;
         Ok(match self.through(cx, inode, &held, Some(stat)) {
-            Some(backing) => self.opened_through(inode, &backing, held, Some(file), requested),
-            None => self.opened_relayed(inode, file, requested, stat),
+            Some(backing) => {
+                self.opened_through(inode, &backing, held, Some(file), requested, claim)
+            }
+            None => self.opened_relayed(inode, held, file, requested, stat, claim),
         })
     }
 
@@ -151,6 +165,7 @@ impl PassthroughFs {
         held: Arc<HeldFd>,
         file: Option<OwnedFd>,
         requested: OFlag,
+        claim: Claim,
     ) -> Opened {
         let mut flags = OpenFlags::PASSTHROUGH;
         // Closing what was open for writing ends locks of fcntl(2); that of a file that could only be read locked, and
@@ -163,13 +178,10 @@ impl PassthroughFs {
             file: file.map_or_else(OnceLock::new, |file| OnceLock::from(Arc::new(file.into()))),
             flags: (requested & OPEN_FLAGS).bits(),
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
-            through: Some(Through::new(
-                Arc::clone(backing),
-                Some(held).filter(|_| !inode.mount.has_handles()),
-            )),
+            _through: Some(Arc::clone(backing)),
         };
         Opened {
-            fh: self.hand_out(inode, object),
+            fh: self.hand_out(inode, object, held, claim),
             flags,
             backing_id: backing.id(),
         }
@@ -179,9 +191,11 @@ impl PassthroughFs {
     fn opened_relayed(
         &self,
         inode: &Arc<Inode>,
+        held: Arc<HeldFd>,
         file: OwnedFd,
         requested: OFlag,
         stat: &Stat,
+        claim: Claim,
     ) -> Opened {
         let flags = match inode.mount.nature {
             Nature::Pseudo => OpenFlags::DIRECT_IO | OpenFlags::PARALLEL_DIRECT_WRITES,
@@ -199,20 +213,28 @@ impl PassthroughFs {
             file: OnceLock::from(Arc::new(file.into())),
             flags: (requested & OPEN_FLAGS).bits(),
             append: AtomicBool::new(requested.contains(OFlag::O_APPEND)),
-            through: None,
+            _through: None,
         };
         Opened {
-            fh: self.hand_out(inode, object),
+            fh: self.hand_out(inode, object, held, claim),
             flags,
             backing_id: 0,
         }
     }
 
     /// Gives the open `inode` a number.
-    fn hand_out(&self, inode: &Arc<Inode>, object: Object) -> FileHandle {
+    fn hand_out(
+        &self,
+        inode: &Arc<Inode>,
+        object: Object,
+        held: Arc<HeldFd>,
+        claim: Claim,
+    ) -> FileHandle {
         let handle = Handle {
             inode: Some(Arc::clone(inode)),
             object,
+            held: kept_by_open(inode, held),
+            claim,
         };
         if handle.writable().is_some() {
             inode.writers.fetch_add(1, Ordering::SeqCst);
@@ -220,32 +242,48 @@ impl PassthroughFs {
         self.handles.insert(handle)
     }
 
-    /// The host's open file of `handle`; opened now if the kernel reads it by itself and nothing else was needed.
+    /// The host's open file of `handle`; opened now if the kernel reads it by itself and nothing else was needed. Where
+    /// no further file can be kept open it is another one each time.
     ///
     /// # Errors
     /// `EBADF` for a directory or a synthetic file; those of open(2).
     pub(super) fn host_file(&self, handle: &Handle) -> Result<Arc<File>> {
-        let Object::File {
-            file,
-            flags,
-            through,
-            ..
-        } = &handle.object
-        else {
+        self.open_file(handle).map(|(file, _)| file)
+    }
+
+    /// The host's open file of `handle`, always the same one.
+    ///
+    /// # Errors
+    /// As [`host_file`](Self::host_file); `EMFILE` if no further file can be kept open.
+    pub(super) fn kept_file(&self, handle: &Handle) -> Result<Arc<File>> {
+        let (file, kept) = self.open_file(handle)?;
+        kept.map(|()| file)
+    }
+
+    /// The host's open file of `handle`, and whether that keeps it, or why not.
+    fn open_file(&self, handle: &Handle) -> Result<(Arc<File>, Result<()>)> {
+        let Object::File { file, flags, .. } = &handle.object else {
             return Err(Errno::EBADF);
         };
         if let Some(file) = file.get() {
-            return Ok(Arc::clone(file));
+            return Ok((Arc::clone(file), Ok(())));
         }
-        let held = match through {
-            Some(Through {
-                held: Some(held), ..
-            }) => Arc::clone(held),
-            _ => self.fd(handle.inode.as_ref().ok_or(Errno::EBADF)?)?,
+        let held = match &handle.held {
+            Some(held) => Arc::clone(held),
+            None => self.fd(handle.inode.as_ref().ok_or(Errno::EBADF)?)?,
         };
         let flags = OFlag::from_bits_retain(*flags);
-        let opened = self.descriptors.reopen(held.as_fd(), flags)?;
-        Ok(Arc::clone(file.get_or_init(|| Arc::new(opened.into()))))
+        let claim = self.descriptors.claim(1);
+        let opened = Arc::new(self.descriptors.reopen(held.as_fd(), flags)?.into());
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(errno) => return Ok((opened, Err(errno))),
+        };
+        let kept = file.get_or_init(|| {
+            handle.claim.absorb(claim);
+            opened
+        });
+        Ok((Arc::clone(kept), Ok(())))
     }
 
     /// Whether the contents of `inode` are what they were at the open before.

@@ -4,6 +4,8 @@
 //! longest (second chance) are closed; the inode is found again by its file handle or, on file systems without handles that can be opened, by
 //! the name it was last seen under, and checked to be the same. A file that has lost its last name cannot be found by
 //! name and may not be found by handle: it keeps its descriptor.
+//!
+//! What is open keeps descriptors, too, and takes them from the inodes, but for the [`Shares`] that are nobody's to keep.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -17,10 +19,11 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::linkat;
+use nix::unistd::{SysconfVar, linkat, sysconf};
 use parking_lot::Mutex;
 
 use super::inode::{HeldFd, Inode, Key, Ways};
+use super::shares::{Claim, Shares};
 use crate::engine::{Errno, FileHandle, NodeId, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
@@ -37,16 +40,41 @@ const DEPTH: usize = 1 << 16;
 /// How many descriptors one request looks at to find some to close.
 const EFFORT: usize = 64;
 
+/// How many it looks at before nothing more can be opened.
+const LAST_EFFORT: usize = 4096;
+
 /// The descriptors held for inodes.
 pub struct Descriptors {
-    budget: usize,
+    shares: Shares,
     held: Arc<AtomicUsize>,
+    /// What is open may keep so many.
+    claimed: Arc<AtomicUsize>,
     /// Inodes with a descriptor, the one to look at next in front.
     ring: Mutex<VecDeque<Weak<Inode>>>,
     /// `/proc/self/fd`.
     proc: OwnedFd,
     /// An inode had its descriptor closed at some time.
     closed: AtomicBool,
+}
+
+/// What saves a descriptor from being closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chance {
+    /// That it was used since it was looked at before.
+    Second,
+    /// Only that it is being used.
+    Last,
+}
+
+/// What becomes of the descriptor of a deleted inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It stays.
+    Kept,
+    /// It is closed if the file handle can be opened: that can be done as long as somebody has the inode open.
+    FoundByHandle,
+    /// It is closed: the inode cannot be found again.
+    GivenUp,
 }
 
 /// The name of a descriptor in `/proc/self/fd`.
@@ -73,18 +101,19 @@ impl ProcName {
 impl Descriptors {
     /// At most `budget` descriptors; by default half of what the process may have.
     pub fn new(budget: Option<usize>) -> io::Result<Descriptors> {
-        let budget = match budget {
-            Some(budget) => budget,
-            None => {
-                let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-                usize::try_from(soft / 2).unwrap_or(usize::MAX).min(500_000)
-            }
-        };
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let cpus = sysconf(SysconfVar::_NPROCESSORS_CONF)?;
+        let shares = Shares::of(
+            usize::try_from(limit).unwrap_or(usize::MAX),
+            cpus.and_then(|cpus| cpus.try_into().ok()).unwrap_or(1),
+            budget,
+        );
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let proc = nix::fcntl::open("/proc/self/fd", flags, Mode::empty())?;
         Ok(Descriptors {
-            budget,
+            shares,
             held: Arc::default(),
+            claimed: Arc::default(),
             ring: Mutex::default(),
             proc,
             closed: AtomicBool::new(false),
@@ -104,6 +133,40 @@ impl Descriptors {
     /// Whether there may be inodes without a descriptor.
     pub fn has_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Who may have how many.
+    pub fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// The right to keep `number` descriptors open, and that of an inode, which counts as those of other inodes do.
+    ///
+    /// # Errors
+    /// `EMFILE` if so many files are open that it would take what is reserved.
+    pub fn claim(&self, number: usize) -> Result<Claim> {
+        let claim = Claim::new(&self.claimed, number);
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        if claimed + self.shares.floor > self.shares.most {
+            return Err(Errno::EMFILE);
+        }
+        self.press(LAST_EFFORT);
+        if self.held() > self.room() {
+            return Err(Errno::EMFILE);
+        }
+        Ok(claim)
+    }
+
+    /// What needs no descriptor.
+    pub fn claim_nothing(&self) -> Claim {
+        Claim::new(&self.claimed, 0)
+    }
+
+    /// What is open leaves so many for inodes.
+    fn room(&self) -> usize {
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        let left = self.shares.most.saturating_sub(claimed);
+        left.max(self.shares.floor)
     }
 
     /// Counts `fd` from now on.
@@ -193,7 +256,7 @@ impl Descriptors {
     pub fn retry<T>(&self, open: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
         match open() {
             Err(nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE) => {
-                self.shrink(self.held().saturating_sub(EFFORT));
+                self.close(self.held().saturating_sub(EFFORT), 2 * EFFORT, Chance::Last);
                 open()
             }
             result => result,
@@ -208,7 +271,17 @@ impl Descriptors {
         }
         ring.push_back(Arc::downgrade(inode));
         drop(ring);
-        self.shrink(self.budget);
+        self.close(self.shares.budget, 2 * EFFORT, Chance::Second);
+        self.press(2 * EFFORT);
+    }
+
+    /// Closes descriptors, also of inodes that are in use, if there are more than what is open leaves room for. At most
+    /// `effort` are looked at.
+    fn press(&self, effort: usize) {
+        let room = self.room();
+        if self.held() > room {
+            self.close(room, effort, Chance::Last);
+        }
     }
 
     /// Of the next inodes with a descriptor, those whose last name is gone: they take up disk space until the kernel
@@ -233,12 +306,13 @@ impl Descriptors {
         deleted
     }
 
-    /// Closes descriptors until at most `target` are held, as far as that goes with reasonable effort.
-    fn shrink(&self, target: usize) {
+    /// Closes descriptors until at most `target` are held, as far as that goes by looking at `effort` of them.
+    fn close(&self, target: usize, effort: usize, chance: Chance) {
         // Deleted files cannot be found again. They are let go soon (see `deleted`); where that does not work, those that
         // nobody has open are given up before descriptors run out.
-        let pressed = self.held() > self.budget + self.budget / 2;
-        for _ in 0..2 * EFFORT {
+        let (held, budget) = (self.held(), self.shares.budget);
+        let gives_up = held > budget + budget / 2 || held > self.room() + self.shares.floor;
+        for _ in 0..effort {
             if self.held() <= target {
                 return;
             }
@@ -250,31 +324,53 @@ impl Descriptors {
             };
             // Before the descriptor goes, so that nobody relies on it who has not seen this.
             self.closed.store(true, Ordering::SeqCst);
-            if inode.referenced.swap(false, Ordering::Relaxed) || !release(&inode, pressed) {
+            let referenced = inode.referenced.swap(false, Ordering::Relaxed);
+            let stays = referenced && chance == Chance::Second;
+            // The table has it, and so have we; who has it open does, too.
+            let deleted = match Arc::strong_count(&inode) > 2 {
+                true if chance == Chance::Last => Deleted::FoundByHandle,
+                false if gives_up => Deleted::GivenUp,
+                _ => Deleted::Kept,
+            };
+            if stays || !release(&inode, deleted) {
                 self.ring.lock().push_back(candidate);
             }
         }
     }
 }
 
-/// Closes the descriptor of `inode` if it can be found again without it, or if it was deleted and `deleted` is set.
-pub fn release(inode: &Inode, deleted: bool) -> bool {
+/// Closes the descriptor of `inode` if it can be found again without it and nobody is using it; of one that was deleted
+/// as `deleted` says.
+pub fn release(inode: &Inode, deleted: Deleted) -> bool {
     let Some(mut ways) = inode.ways.try_lock() else {
         return false;
     };
     let Some(fd) = &ways.fd else { return true };
-    if deleted && !ways.data.is_open() && stat::of(&**fd).is_ok_and(|stat| stat.nlink() == 0) {
-        ways.fd = None;
-        return true;
-    }
-    // Without a name it may not be found; with another identity (a file of an overlay that was copied up) neither.
-    if !stat::of(&**fd).is_ok_and(|stat| stat.nlink() > 0 && inode.resembles(&stat)) {
+    if Arc::strong_count(fd) > 1 {
         return false;
+    }
+    let Ok(stat) = stat::of(&**fd) else {
+        return false;
+    };
+    // Without a name it may not be found; with another identity (a file of an overlay that was copied up) neither.
+    match (stat.nlink() > 0, deleted) {
+        (false, Deleted::Kept) => return false,
+        (false, Deleted::GivenUp) => {
+            ways.fd = None;
+            return true;
+        }
+        _ if !inode.resembles(&stat) => return false,
+        _ => (),
     }
     if inode.mount.has_handles() && ways.handle.is_none() {
         ways.handle = Handle::of(&**fd).ok();
     }
-    if ways.handle.is_none() && ways.place.is_none() {
+    if stat.nlink() == 0 {
+        let opens = |handle| inode.mount.open(handle, HOLD.bits()).is_ok();
+        if !ways.handle.as_ref().is_some_and(opens) {
+            return false;
+        }
+    } else if ways.handle.is_none() && ways.place.is_none() {
         return false;
     }
     ways.fd = None;
@@ -397,6 +493,12 @@ impl super::PassthroughFs {
         self.descriptors.enroll(inode);
         Ok(())
     }
+}
+
+/// What keeps `inode`, held by `held`, as long as it is open: where file handles cannot be opened it would be lost when its
+/// last name goes.
+pub fn kept_by_open(inode: &Inode, held: Arc<HeldFd>) -> Option<Arc<HeldFd>> {
+    (!inode.mount.has_handles()).then_some(held)
 }
 
 /// Keeps the descriptor `fd` of `inode` if that looks like another inode now and could not be recognised by name: an

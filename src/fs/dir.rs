@@ -21,6 +21,7 @@ use nix::unistd::{Whence, lseek64};
 use parking_lot::Mutex;
 
 use super::PassthroughFs;
+use super::descriptors::kept_by_open;
 use super::handle::{Handle, Object};
 use super::inode::Inode;
 use super::lookup::Node;
@@ -134,21 +135,26 @@ impl PassthroughFs {
             Node::Synthetic(_) => Handle {
                 inode: None,
                 object: Object::Synthetic,
+                held: None,
+                claim: self.descriptors.claim_nothing(),
             },
             Node::Host(inode) => {
                 if !inode.is_dir() {
                     return Err(Errno::ENOTDIR);
                 }
+                let (claim, held) = (self.descriptors.claim(1)?, self.fd(&inode)?);
                 let noatime = OFlag::from_bits_truncate(flags as i32) & OFlag::O_NOATIME;
                 let file =
                     self.open_host(&inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY | noatime)?;
                 let object = Object::Directory {
-                    file: file.into(),
+                    file: Arc::new(file.into()),
                     stream: Mutex::default(),
                 };
                 Handle {
+                    held: kept_by_open(&inode, held),
                     inode: Some(inode),
                     object,
+                    claim,
                 }
             }
         };
@@ -285,7 +291,7 @@ impl PassthroughFs {
         let watched = inode.mount.is_covered();
         let file = self.open_host(inode, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         Ok(Stream {
-            file: file.into(),
+            file: Arc::new(file.into()),
             stream: DirStream::default(),
             watched,
         })
@@ -430,23 +436,22 @@ impl PassthroughFs {
         fh: FileHandle,
         datasync: bool,
     ) -> Result<()> {
-        let (handle, stream);
-        let directory = if fh == UNOPENED {
+        let (directory, medium) = if fh == UNOPENED {
             let Node::Host(inode) = self.node(node)? else {
                 return Ok(());
             };
-            stream = self.open_stream(&inode)?;
-            &stream.file
+            (self.open_stream(&inode)?.file, inode.mount.medium)
         } else {
-            handle = self.handles.get(fh)?;
+            let handle = self.handles.get(fh)?;
             let Object::Directory { file, .. } = &handle.object else {
                 return Ok(());
             };
-            file
+            (Arc::clone(file), handle.medium())
         };
-        Ok(cx.block_in_place(|| file::sync(directory, Durability::of(datasync)))?)
+        cx.sync(&directory, Durability::of(datasync), medium)
     }
 
+    /// There is no command of io_uring for this: the thread waits itself, and another one takes its place.
     pub(super) fn do_syncfs(&self, cx: &Context<'_>, node: NodeId) -> Result<()> {
         let Node::Host(inode) = self.node(node)? else {
             return Ok(());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::PassthroughFs;
-use super::descriptors::release;
+use super::descriptors::{Deleted, release};
 use super::inode::{Inode, Key};
 use crate::engine::{Entry, Errno, NodeId, Result};
 use crate::sys::stat;
@@ -84,7 +84,7 @@ impl PassthroughFs {
 
     /// Gives up the descriptor of `inode`, which is remembered; an inode that has no name any more is not.
     pub(super) fn let_go(&self, inode: &Inode) {
-        if !release(inode, false) && self.remembered.remove(inode.node) {
+        if !release(inode, Deleted::Kept) && self.remembered.remove(inode.node) {
             drop(self.table.forget(inode.node, 1));
         }
     }

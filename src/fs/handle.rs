@@ -11,28 +11,11 @@ use parking_lot::Mutex;
 
 use super::dir::DirStream;
 use super::inode::{HeldFd, Inode};
+use super::shares::Claim;
 use crate::engine::{BackingFile, Errno, FileHandle, Medium, Result};
 
 const SHARD_BITS: u32 = 4;
 const INDEX_BITS: u32 = 28;
-
-/// A file that the kernel reads and writes by itself.
-pub struct Through {
-    /// The inode, if it could not be found by a file handle.
-    pub held: Option<Arc<HeldFd>>,
-    /// Must stay as long as the kernel has the file open.
-    _registered: Arc<BackingFile>,
-}
-
-impl Through {
-    /// The inode behind `held`, which is `registered`.
-    pub fn new(registered: Arc<BackingFile>, held: Option<Arc<HeldFd>>) -> Through {
-        Through {
-            held,
-            _registered: registered,
-        }
-    }
-}
 
 /// What is open.
 pub enum Object {
@@ -45,13 +28,13 @@ pub enum Object {
         flags: i32,
         /// Whether `O_APPEND` is set on the host's open file.
         append: AtomicBool,
-        /// What the kernel reads and writes by itself.
-        through: Option<Through>,
+        /// What the kernel reads and writes by itself; must stay as long as it has that open.
+        _through: Option<Arc<BackingFile>>,
     },
     /// A directory.
     Directory {
-        /// The host's open directory.
-        file: File,
+        /// The host's open directory. Shared with what syncs it beside the queues.
+        file: Arc<File>,
         /// Where reading it stands.
         stream: Mutex<DirStream>,
     },
@@ -65,6 +48,10 @@ pub struct Handle {
     pub inode: Option<Arc<Inode>>,
     /// What is open.
     pub object: Object,
+    /// The inode's descriptor, where it could not be found again once it is deleted.
+    pub held: Option<Arc<HeldFd>>,
+    /// The right to the other descriptors that it keeps.
+    pub claim: Claim,
 }
 
 impl Handle {
@@ -74,15 +61,10 @@ impl Handle {
     /// `EBADF` for a synthetic one, and for a file that needs none.
     pub fn any(&self) -> Result<BorrowedFd<'_>> {
         match &self.object {
-            Object::File { file, through, .. } => match (file.get(), through) {
+            Object::File { file, .. } => match (file.get(), &self.held) {
                 (Some(file), _) => Ok(file.as_fd()),
-                (
-                    None,
-                    Some(Through {
-                        held: Some(held), ..
-                    }),
-                ) => Ok(held.as_fd()),
-                (None, _) => Err(Errno::EBADF),
+                (None, Some(held)) => Ok(held.as_fd()),
+                (None, None) => Err(Errno::EBADF),
             },
             Object::Directory { file, .. } => Ok(file.as_fd()),
             Object::Synthetic => Err(Errno::EBADF),

@@ -17,6 +17,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use parking_lot::Mutex;
 
 use super::handle::Handle;
+use super::shares::Claim;
 use super::{Access, PassthroughFs};
 use crate::engine::{Context, Errno, FileHandle, LockRequest, NodeId, Result};
 use crate::sys::file;
@@ -24,6 +25,8 @@ use crate::sys::file;
 /// What an owner has locked.
 struct Owner {
     file: File,
+    /// The right to keep it.
+    _claim: Claim,
     pid: u32,
     /// The open files it asked through.
     through: Mutex<Vec<FileHandle>>,
@@ -239,6 +242,7 @@ impl PassthroughFs {
             return Ok(owner);
         }
         let inode = handle.inode.as_ref().ok_or(Errno::EBADF)?;
+        let claim = self.descriptors.claim(1).map_err(no_lock)?;
         let read_only = || self.open_host(inode, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
         let fd = match self.access {
             Access::ReadOnly => read_only()?,
@@ -250,6 +254,7 @@ impl PassthroughFs {
         };
         let owner = Owner {
             file: fd.into(),
+            _claim: claim,
             pid: lock.lock.pid,
             through: Mutex::default(),
             ranges: Mutex::default(),
@@ -304,7 +309,7 @@ impl PassthroughFs {
     ) -> Result<()> {
         let handle = self.handles.get(fh)?;
         if lock.flock {
-            return flock(cx, &*self.host_file(&handle)?, lock);
+            return flock(cx, &*self.kept_file(&handle).map_err(no_lock)?, lock);
         }
         let unlock = lock.lock.r#type == libc::F_UNLCK as u32;
         if unlock && self.locks.get(node, lock.owner).is_none() {
@@ -323,6 +328,15 @@ impl PassthroughFs {
         }
         owner.note(&lock.lock, fh);
         Ok(())
+    }
+}
+
+/// What a program is told whose lock would take the last descriptor that can be kept.
+fn no_lock(errno: Errno) -> Errno {
+    if errno == Errno::EMFILE {
+        Errno::ENOLCK
+    } else {
+        errno
     }
 }
 

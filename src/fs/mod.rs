@@ -49,6 +49,7 @@ mod mounts;
 mod names;
 mod numbers;
 mod policy;
+mod shares;
 mod streams;
 mod synthetic;
 mod table;
@@ -217,10 +218,10 @@ impl PassthroughFs {
             table: Arc::new(table),
             watch,
             mounts,
-            descriptors,
             handles: Handles::new(),
-            streams: Streams::default(),
+            streams: Streams::new(descriptors.shares().streams),
             locks: Locks::default(),
+            descriptors,
             numbers: Numbers::new(stat.dev()),
             overlay: Arc::new(overlay),
             remembered: Remembered::new(match export {

@@ -101,8 +101,8 @@ pub struct Options {
     pub watch_delay: Duration,
     /// How the kernel gets at data.
     pub data: DataPath,
-    /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. It has to
-    /// leave room for open files.
+    /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. Open files
+    /// take from it what they need beyond the rest.
     pub descriptor_budget: Option<usize>,
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,16 +18,13 @@ use crate::sys::clock;
 /// What the kernel calls a directory that it has opened without asking.
 pub const UNOPENED: FileHandle = FileHandle(0);
 
-/// Directories kept at most; the one that has waited for longest goes first.
-const IDLE: usize = 128;
-
 /// How long one is kept at least; then the next look of the housekeeping closes it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open directory of the host.
 pub struct Stream {
     /// The directory.
-    pub file: File,
+    pub file: Arc<File>,
     /// Where reading it stands.
     pub stream: DirStream,
     /// The host has told of changes since before it was opened.
@@ -43,13 +41,24 @@ struct Idle {
 }
 
 /// Directories between two answers.
-#[derive(Default)]
-pub struct Streams(Mutex<VecDeque<Idle>>);
+pub struct Streams {
+    /// How many are kept; the one that has waited for longest goes first.
+    most: usize,
+    idle: Mutex<VecDeque<Idle>>,
+}
 
 impl Streams {
+    /// None yet, at most `most`.
+    pub fn new(most: usize) -> Streams {
+        Streams {
+            most,
+            idle: Mutex::default(),
+        }
+    }
+
     /// The directory `node` that goes on at `position`.
     pub fn take(&self, node: NodeId, position: u64) -> Option<Stream> {
-        let mut idle = self.0.lock();
+        let mut idle = self.idle.lock();
         let found = idle
             .iter()
             .rposition(|one| (one.node, one.position) == (node, position))?;
@@ -58,8 +67,8 @@ impl Streams {
 
     /// Keeps `stream` of the directory `node`, which goes on at `position`.
     pub fn put(&self, node: NodeId, position: u64, stream: Stream) {
-        let mut idle = self.0.lock();
-        let last = if idle.len() == IDLE {
+        let mut idle = self.idle.lock();
+        let last = if idle.len() >= self.most {
             idle.pop_front()
         } else {
             None
@@ -77,14 +86,14 @@ impl Streams {
 
     /// How many are kept.
     pub fn len(&self) -> usize {
-        self.0.lock().len()
+        self.idle.lock().len()
     }
 
     /// Closes those that nobody came back to.
     pub fn tend(&self) {
         let now = clock::now();
         let old: Vec<Idle> = {
-            let mut idle = self.0.lock();
+            let mut idle = self.idle.lock();
             let fresh =
                 |one: &Idle| u128::from(now.saturating_sub(one.since)) < PATIENCE.as_nanos();
             let count = idle.iter().position(fresh).unwrap_or(idle.len());

@@ -6,14 +6,16 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use rustix::fs::Advice;
 
 use crate::support::backing::Kind;
 use crate::support::mount::Mount;
-use crate::support::runner::Suite;
-use crate::support::server::{Peer, peer};
+use crate::support::parameter::Uring;
+use crate::support::privilege::Lack;
+use crate::support::runner::{Skip, Suite};
+use crate::support::server::{Peer, Setup, peer};
 use crate::support::signal::ThreadId;
 
 /// More than there are CPUs on most machines: beyond that, reads of a disk are carried.
@@ -27,6 +29,12 @@ pub fn add(suite: &mut Suite) {
     }
     suite.test("cold_reads_through_another_server", remote);
     suite.test("a_read_that_never_ends_is_interrupted", interrupted);
+    suite.test("directories_are_synced_beside_the_queues", directories);
+    suite.test("io_uring_that_is_refused_is_done_without", refused);
+    suite.test(
+        "io_uring_that_is_demanded_and_refused_is_an_error",
+        demanded,
+    );
 }
 
 /// Contents with a hole, and an end that is on no boundary.
@@ -115,34 +123,48 @@ fn check(mount: &Mount, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Many sync a file and the directory it is in at the same time.
+fn syncs(mount: &Mount) -> Result<()> {
+    let sync = || -> Result<()> {
+        let file = OpenOptions::new().write(true).open(mount.at("file"))?;
+        let directory = File::open(mount.path())?;
+        for _ in 0..8 {
+            file.write_all_at(b"text", 0)?;
+            file.sync_all().context("fsync")?;
+            file.write_all_at(b"text", 0)?;
+            file.sync_data().context("fdatasync")?;
+            directory.sync_all().context("fsync of a directory")?;
+            directory.sync_data().context("fdatasync of a directory")?;
+        }
+        rustix::fs::syncfs(&directory).context("syncfs")
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..READERS).map(|_| scope.spawn(sync)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}
+
 fn cold(kind: Kind) -> Result<()> {
     let mount = Mount::new(kind, &["data=relay"])?;
     let bytes = make(&mount)?;
     check(&mount, &bytes)?;
-    let syncs = |_| -> Result<()> {
-        let file = OpenOptions::new().write(true).open(mount.at("file"))?;
-        for _ in 0..8 {
-            file.write_all_at(b"text", 0)?;
-            file.sync_all()?;
-            file.write_all_at(b"text", 0)?;
-            file.sync_data()?;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..READERS)
-            .map(|i| scope.spawn(move || syncs(i)))
-            .collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().expect("no panic"))
-    })?;
+    syncs(&mount)?;
     mount.close()
 }
 
 /// Whether programs may use io_uring here.
 fn io_uring_is_allowed() -> bool {
     fs::read_to_string("/proc/sys/kernel/io_uring_disabled").map_or(true, |text| text.trim() == "0")
+}
+
+/// Whether the server has a ring of tokio-uring: it is made for the first work that is handed over.
+fn has_ring(mount: &mut Mount) -> Result<bool> {
+    let pid = mount.server().context("there is a server")?.pid();
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+        .any(|link| link.to_string_lossy().contains("io_uring")))
 }
 
 fn remote() -> Result<()> {
@@ -162,11 +184,7 @@ fn remote() -> Result<()> {
     file.sync_data()?;
     ensure!(&fs::read(first.host("file"))?[..4] == b"text");
     if peer() == Peer::Cntr && io_uring_is_allowed() {
-        let pid = second.server().context("there is a server")?.pid();
-        let ring = fs::read_dir(format!("/proc/{pid}/fd"))?
-            .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-            .any(|link| link.to_string_lossy().contains("io_uring"));
-        ensure!(ring, "nothing was carried by tokio-uring");
+        ensure!(has_ring(&mut second)?, "nothing was carried by tokio-uring");
     }
     drop(file);
     second.close()?;
@@ -214,4 +232,79 @@ fn interrupted() -> Result<()> {
     drop(file);
     second.close()?;
     first.close()
+}
+
+fn directories() -> Result<()> {
+    let first = Mount::new(Kind::Ext4, &[])?;
+    fs::create_dir(first.host("dir"))?;
+    for cache in ["cache=coherent", "cache=1"] {
+        // With coherent caches the kernel opens directories without asking.
+        let options: &[&str] = if peer() == Peer::Cntr { &[cache] } else { &[] };
+        let mut second = first.view(options)?;
+        let directory = File::open(second.at("dir"))?;
+        directory.sync_all().context("fsync")?;
+        directory.sync_data().context("fdatasync")?;
+        if peer() == Peer::Cntr && io_uring_is_allowed() {
+            ensure!(has_ring(&mut second)?, "{cache}: not by tokio-uring");
+        }
+        drop(directory);
+        second.close()?;
+    }
+    first.close()
+}
+
+/// A server that gets no ring of any kind.
+fn without_io_uring(transport: &str) -> Result<Setup> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("it is about the server").into());
+    }
+    Ok(Setup {
+        options: vec!["data=relay".to_owned(), transport.to_owned()],
+        lack: Some(Lack::IoUring),
+        verbose: true,
+        ..Setup::default()
+    })
+}
+
+fn refused() -> Result<()> {
+    let setup = without_io_uring("transport=auto")?;
+    let mut first = Mount::with(Kind::Ext4, &setup)?;
+    let bytes = make(&first)?;
+    check(&first, &bytes)?;
+    syncs(&first)?;
+    // What is remote would always be carried.
+    let mut second = first.view_with(&setup)?;
+    ensure!(&fs::read(second.at("file"))?[4..] == &bytes[4..]);
+    syncs(&second)?;
+    for mount in [&mut first, &mut second] {
+        let log = mount.server().context("there is a server")?.log();
+        let said = log.matches("FUSE over io_uring cannot be used").count();
+        ensure!(said == usize::from(Uring::is_enabled()), "{log}");
+        ensure!(!has_ring(mount)?, "it was not refused");
+    }
+    let log = second.server().context("there is a server")?.log();
+    let said = log.matches("tokio-uring cannot be used").count();
+    ensure!(said == 1, "{log}");
+    second.close()?;
+    first.close()
+}
+
+fn demanded() -> Result<()> {
+    let setup = without_io_uring("transport=uring")?;
+    let error = match Mount::with(Kind::Ext4, &setup) {
+        Ok(_) => bail!("it is mounted"),
+        Err(error) if error.is::<Skip>() => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    let (ended, printed) = error.split_once('\n').context("it printed nothing")?;
+    ensure!(ended.contains("exit status: 125"), "{error}");
+    let line = printed.trim_end();
+    ensure!(
+        line.lines().count() == 1
+            && line.starts_with("cntr: FUSE over io_uring cannot be used: ")
+            && line.contains("Operation not permitted")
+            && line.contains("kernel.io_uring_disabled"),
+        "{error}"
+    );
+    Ok(())
 }

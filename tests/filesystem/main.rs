@@ -6,6 +6,7 @@ mod carried;
 mod coherence;
 mod create;
 mod data;
+mod descriptors;
 mod directory;
 mod end;
 mod lock;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     lock::add(&mut suite);
     tools::add(&mut suite);
     bounds::add(&mut suite);
+    descriptors::add(&mut suite);
     coherence::add(&mut suite);
     rivals::add(&mut suite);
     end::add(&mut suite);

@@ -20,6 +20,7 @@ pub mod mapping;
 pub mod mount;
 pub mod mountinfo;
 pub mod parameter;
+pub mod privilege;
 pub mod runner;
 pub mod server;
 pub mod signal;

@@ -85,11 +85,15 @@ impl Mount {
 
     /// A view of this view.
     pub fn view(&self, options: &[&str]) -> Result<Mount> {
-        let setup = Setup {
+        self.view_with(&Setup {
             options: options.iter().map(|&o| o.to_owned()).collect(),
             ..Setup::default()
-        };
-        Mount::serve(backing::area(Kind::Ext4)?, self.point.clone(), &setup)
+        })
+    }
+
+    /// The same, with everything that can be chosen.
+    pub fn view_with(&self, setup: &Setup) -> Result<Mount> {
+        Mount::serve(backing::area(Kind::Ext4)?, self.point.clone(), setup)
     }
 
     fn serve(area: PathBuf, source: PathBuf, setup: &Setup) -> Result<Mount> {

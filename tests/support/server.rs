@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, set_parent_process_death_signal, setrlimit};
 
 use super::parameter::Uring;
+use super::privilege::Lack;
 use super::runner::Skip;
 use super::wait;
 
@@ -47,6 +48,10 @@ pub struct Setup {
     pub options: Vec<String>,
     /// Limit on open files; inherited if `None`.
     pub open_files: Option<u64>,
+    /// What it may not do, though the test may.
+    pub lack: Option<Lack>,
+    /// Whether it says what it does.
+    pub verbose: bool,
 }
 
 /// A running server.
@@ -75,6 +80,7 @@ impl Server {
                     );
                 }
                 command.arg("-o").arg(options);
+                command.args(setup.verbose.then_some("-v"));
                 command
             }
             Peer::Bindfs => {
@@ -94,7 +100,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let open_files = setup.open_files;
+        let (open_files, lack) = (setup.open_files, setup.lack);
         let prepare = move || -> io::Result<()> {
             set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
             if let Some(limit) = open_files {
@@ -106,9 +112,9 @@ impl Server {
                     },
                 )?;
             }
-            Ok(())
+            lack.map_or(Ok(()), Lack::impose)
         };
-        // SAFETY: the closure makes two system calls and nothing else: no allocation, no lock, so that it may run
+        // SAFETY: the closure makes some system calls and nothing else: no allocation, no lock, so that it may run
         // between fork and exec of a process with threads.
         unsafe { command.pre_exec(prepare) };
         let child = spawn(command).context("cannot start the server")?;
