@@ -6,6 +6,7 @@
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno as Sys;
 use nix::fcntl::{OFlag, openat};
@@ -157,7 +158,11 @@ impl PassthroughFs {
             }
         };
         match self.opened(cx, &child, file, flags, &made, claim) {
-            Ok(opened) => Ok((self.entry(&inode, &child, &made), opened)),
+            Ok(opened) => {
+                let writes = requested & OFlag::O_ACCMODE != OFlag::O_RDONLY;
+                child.fresh.store(writes, Ordering::SeqCst);
+                Ok((self.entry(&inode, &child, &made), opened))
+            }
             Err(errno) => {
                 self.do_forget(child.node, 1);
                 Err(errno)

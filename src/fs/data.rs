@@ -437,7 +437,9 @@ impl PassthroughFs {
             self.watch.unmute(&inode, &*file);
             drop(file);
             // What closing it did on the host, and what was written without asking the server.
-            self.watch.invalidate(node);
+            if !inode.fresh.swap(false, Ordering::SeqCst) {
+                self.watch.invalidate(node);
+            }
         }
     }
 

@@ -153,6 +153,8 @@ pub struct Inode {
     pub writers: AtomicU32,
     /// Nobody is told of writes.
     pub muted: AtomicBool,
+    /// It has been open for writing ever since it was made: nothing that was said of it is believed for long.
+    pub fresh: AtomicBool,
     /// The last look for a name in this directory found something the kernel did not know: the next is opened at once, and
     /// looked at then, and not looked at before as well.
     pub opens_first: AtomicBool,

@@ -327,6 +327,7 @@ pub fn new_inode(node: NodeId, stat: &Stat, mount: Arc<Mount>, overlay: u32, way
         asked: AtomicU64::new(stat.asked()),
         writers: AtomicU32::new(0),
         muted: AtomicBool::new(false),
+        fresh: AtomicBool::new(false),
         opens_first: AtomicBool::new(false),
         ways: Mutex::new(ways),
     }

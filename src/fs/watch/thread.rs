@@ -231,7 +231,13 @@ impl Worker<'_> {
     }
 
     fn tell_one(&mut self, file: FileId<'_>, change: Change, names: &[Box<[u8]>]) {
+        // The kernel has made this change itself, and knows what it does to what it caches; but for the number of `..` in the
+        // listing of a directory that has moved, and unless it knows the inode through several mounts.
+        let moved = change.happened.contains(Happened::MOVE_SELF);
         for (device, mounts) in self.watch.mounts(file.file_system()) {
+            if change.own && !moved && mounts.len() == 1 {
+                continue;
+            }
             let Some((dev, ino)) = self.resolver.find(file, device, &mounts) else {
                 continue;
             };
@@ -241,9 +247,6 @@ impl Worker<'_> {
                 ino,
             });
             let found: Vec<_> = keys.filter_map(|key| self.known.find(&key)).collect();
-            // The kernel has made this change itself, and knows what it does to what it caches; but for the number of
-            // `..` in the listing of a directory that has moved.
-            let moved = change.happened.contains(Happened::MOVE_SELF);
             if change.own && found.len() == 1 && !(moved && found[0].is_dir()) {
                 continue;
             }
