@@ -410,7 +410,10 @@ fn prepare<F: FileSystem>(
     match Opening::prepare(device, negotiated) {
         Ok(prepared) => Ok(Some(prepared)),
         Err(error) if transport == Transport::IoUring => {
-            Err(SessionError::NoUring(error.to_string()))
+            Err(SessionError::NoUring(match error.raw_os_error() {
+                Some(libc::EPERM) => "io_uring is forbidden here: sysctl kernel.io_uring_disabled=0, and a seccomp profile that allows it".to_owned(),
+                _ => error.to_string(),
+            }))
         }
         Err(error) => {
             tracing::info!(%error, "FUSE over io_uring cannot be used: going on with /dev/fuse");

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::support::backing::Kind;
 use crate::support::kernel;
 use crate::support::mount::Mount;
+use crate::support::rootless;
 use crate::support::runner::{Skip, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -161,6 +162,7 @@ fn chmod_of_socket() -> Result<()> {
 }
 
 fn xattr_of_symlink() -> Result<()> {
+    rootless::need("trusted attributes")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "")?;
     symlink("file", mount.at("link"))?;
@@ -324,6 +326,7 @@ fn statfs() -> Result<()> {
 }
 
 fn file_flags() -> Result<()> {
+    rootless::need("CAP_LINUX_IMMUTABLE")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "text")?;
     let file = fs::File::open(mount.at("file"))?;
