@@ -11,8 +11,9 @@ use fuse_proto::flags::InitFlags;
 use serde::Serialize;
 
 use super::Global;
-use crate::engine::mount::{DetachedMount, MountOptions};
+use crate::engine::mount::{DetachedMount, MountError, MountOptions};
 use crate::engine::{Negotiated, probe};
+use crate::sys::capability;
 use crate::sys::uring::with_ring;
 
 /// Say what this machine offers, what cntr will use, and what is missing
@@ -82,7 +83,7 @@ pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
         }
         Err(error) => checks.push(
             Check::new("FUSE mount", Verdict::Missing, error)
-                .remedy("run as root; in a container, give it CAP_SYS_ADMIN and /dev/fuse"),
+                .remedy("run as root, or unshare -Urm for mounts alone; in a container, give it CAP_SYS_ADMIN and /dev/fuse"),
         ),
     }
     checks.extend([descriptors(), cgroups(), security_modules()]);
@@ -196,15 +197,9 @@ fn device() -> Check {
     {
         Ok(_) => Check::new("/dev/fuse", Verdict::Ok, "can be opened"),
         Err(error) => {
-            let remedy = match error.raw_os_error() {
-                Some(libc::ENOENT) => "mknod /dev/fuse c 10 229",
-                Some(libc::ENODEV | libc::ENXIO) => {
-                    "modprobe fuse, or a kernel with CONFIG_FUSE_FS"
-                }
-                Some(libc::EPERM) => "the devices cgroup forbids it: allow 'c 10:229 rwm'",
-                _ => "run as root",
-            };
-            Check::new("/dev/fuse", Verdict::Missing, error.to_string()).remedy(remedy)
+            let found = error.to_string();
+            let remedy = MountError::Device(error).remedy().unwrap_or("run as root");
+            Check::new("/dev/fuse", Verdict::Missing, found).remedy(remedy)
         }
     }
 }
@@ -268,9 +263,7 @@ fn passthrough(negotiated: &Negotiated) -> Check {
         return Check::new(subject, Verdict::Note, "not offered by the kernel")
             .remedy("Linux 6.9 or later, with CONFIG_FUSE_PASSTHROUGH");
     }
-    // The ids of the initial user namespace are all there is.
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
+    if capability::is_initial(capability::SYS_ADMIN) {
         Check::new(subject, Verdict::Ok, "offered by the kernel")
     } else {
         Check::new(

@@ -19,6 +19,8 @@ use std::sync::OnceLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::engine::mount::MountError;
+
 /// Exit code of a failure of cntr itself, as docker's.
 pub const FAILED: u8 = 125;
 
@@ -168,6 +170,12 @@ fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    let remedy = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<MountError>()?.remedy());
+    if remedy.is_some() {
+        return remedy;
+    }
     let errno = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());

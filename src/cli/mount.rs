@@ -53,6 +53,8 @@ Examples:
   cntr mount --daemonize /srv /mnt -o ro,allow_other
   cntr mount /srv /mnt -o uidmap=0:100000:65536,gidmap=0:100000:65536
                                                 owner 0 of /srv is shown as 100000
+  unshare -Urm sh -c 'cntr mount -d /srv /mnt; exec bash'
+                                                without root, seen in that shell only
   mount -t fuse.cntr /srv /mnt -o allow_other   with a link /sbin/mount.fuse.cntr to cntr; also in /etc/fstab:
   /srv /mnt fuse.cntr allow_other,ro 0 0
 

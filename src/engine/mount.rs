@@ -65,6 +65,47 @@ pub enum MountError {
     },
 }
 
+impl MountError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        let (errno, remedies): (_, &[(i32, &'static str)]) = match self {
+            MountError::Device(error) => (error.raw_os_error()?, DEVICE),
+            MountError::Kernel { source, .. } => (source.raw_os_error()?, KERNEL),
+            MountError::Attach { .. } => return None,
+        };
+        let known = remedies.iter().find(|(known, _)| *known == errno);
+        known.map(|(_, remedy)| *remedy)
+    }
+}
+
+/// What keeps `/dev/fuse` from being opened.
+const DEVICE: &[(i32, &str)] = &[
+    (libc::ENOENT, "mknod /dev/fuse c 10 229"),
+    (
+        libc::ENODEV,
+        "modprobe fuse, or a kernel with CONFIG_FUSE_FS",
+    ),
+    (
+        libc::ENXIO,
+        "modprobe fuse, or a kernel with CONFIG_FUSE_FS",
+    ),
+    (
+        libc::EPERM,
+        "the devices cgroup forbids it: allow 'c 10:229 rwm'",
+    ),
+    (
+        libc::EACCES,
+        "ordinary users may not open it here: chmod 666 /dev/fuse, as root",
+    ),
+];
+
+/// What keeps a mount from being made.
+const KERNEL: &[(i32, &str)] = &[(
+    libc::EPERM,
+    "mounting needs root; `cntr mount` works in a user and mount namespace of your own, too: unshare -Urm",
+)];
+
 /// A FUSE mount attached nowhere; it goes away when the last descriptor of it is closed.
 pub struct DetachedMount {
     /// The connection to the kernel: the server's end, for [`Session::start`](super::Session::start).

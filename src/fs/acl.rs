@@ -22,6 +22,37 @@ pub fn is_acl(name: &CStr) -> bool {
     name == ACCESS || name == c"system.posix_acl_default"
 }
 
+/// Takes the entries out of the ACL `value` that name a user or group whom the server's user namespace does not know (the host
+/// gives their id as 2^32 - 1), and gives the length that is left. The kernel would take the whole list for damaged and refuse
+/// all access; such entries grant nothing to anybody in the namespace.
+pub fn without_unknown(value: &mut [u8]) -> usize {
+    let mut len = HEADER.min(value.len());
+    for start in (HEADER..value.len()).step_by(ENTRY) {
+        let end = (start + ENTRY).min(value.len());
+        if !is_unknown(&value[start..end]) {
+            value.copy_within(start..end, len);
+            len += end - start;
+        }
+    }
+    len
+}
+
+/// Whether the ACL `value` says no more than a mode does.
+pub fn is_mode(value: &[u8]) -> bool {
+    value.len() <= HEADER + 3 * ENTRY
+}
+
+/// Whether the ACL `value` has entries that [`without_unknown`] takes out.
+pub fn has_unknown(value: &[u8]) -> bool {
+    let entries = value.get(HEADER..).unwrap_or_default();
+    entries.chunks_exact(ENTRY).any(is_unknown)
+}
+
+fn is_unknown(entry: &[u8]) -> bool {
+    let is = |tag: u16| entry.starts_with(&tag.to_le_bytes());
+    (is(TAG_USER) || is(TAG_GROUP)) && entry.ends_with(&u32::MAX.to_le_bytes())
+}
+
 /// Changes the ids in the ACL `value` from the host's to the presented ones.
 ///
 /// # Errors
@@ -118,6 +149,20 @@ mod tests {
         present(&mut value, &ids()).unwrap();
         assert_eq!(value[16..20], UNMAPPED.to_le_bytes());
         assert_eq!(to_host(&mut value, &ids()), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn entries_of_unknown_ids_are_taken_out() {
+        assert!(!has_unknown(&HOST) && !is_mode(&HOST));
+        let mut value = HOST;
+        assert_eq!(without_unknown(&mut value), HOST.len());
+        assert_eq!(value, HOST);
+        value[16..20].copy_from_slice(&[0xff; 4]);
+        assert!(has_unknown(&value));
+        assert_eq!(without_unknown(&mut value), HOST.len() - ENTRY);
+        assert_eq!(value[..12], HOST[..12]);
+        assert_eq!(value[12..44], HOST[20..]);
+        assert_eq!(without_unknown(&mut [2, 0]), 2);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::lookup::Node;
 use super::mounts::Nature;
 use super::policy::CachePolicy;
 use super::synthetic::Overlay;
+use super::unchecked::{CAP_FSETID, capable};
 use super::watch::Trust;
 use super::{Access, PassthroughFs, through};
 use crate::engine::{
@@ -75,9 +76,17 @@ impl PassthroughFs {
         ttl
     }
 
+    /// Owner and group of the file that `raw` describes, as they are presented.
+    fn owner(&self, raw: &libc::statx) -> (u32, u32) {
+        let (uid, gid) = (raw.stx_uid, raw.stx_gid);
+        let gid = self.only.map_or(gid, |only| only.group(uid, gid));
+        (self.id_map.uids.present(uid), self.id_map.gids.present(gid))
+    }
+
     /// `stat` as it is presented.
     pub(super) fn attr(&self, stat: &Stat) -> fuse_attr {
         let raw = stat.raw();
+        let (uid, gid) = self.owner(raw);
         fuse_attr {
             ino: self.numbers.present(stat.dev(), stat.ino()),
             size: raw.stx_size,
@@ -90,8 +99,8 @@ impl PassthroughFs {
             ctimensec: raw.stx_ctime.tv_nsec,
             mode: stat.mode(),
             nlink: raw.stx_nlink,
-            uid: self.id_map.uids.present(raw.stx_uid),
-            gid: self.id_map.gids.present(raw.stx_gid),
+            uid,
+            gid,
             rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
             blksize: raw.stx_blksize,
             flags: 0,
@@ -154,13 +163,14 @@ impl PassthroughFs {
             __reserved: 0,
         };
         let asked = stat.asked();
+        let (uid, gid) = self.owner(raw);
         let stat = fuse_statx {
             mask: raw.stx_mask & (libc::STATX_BASIC_STATS | libc::STATX_BTIME),
             blksize: raw.stx_blksize,
             attributes: raw.stx_attributes,
             nlink: raw.stx_nlink,
-            uid: self.id_map.uids.present(raw.stx_uid),
-            gid: self.id_map.gids.present(raw.stx_gid),
+            uid,
+            gid,
             mode: raw.stx_mode,
             ino: self.numbers.present(stat.dev(), raw.stx_ino),
             size: raw.stx_size,
@@ -305,8 +315,8 @@ impl PassthroughFs {
         change_owner(fd, None, None)
     }
 
-    /// Clears set-user-id and, if the group may execute or the caller is not in it, set-group-id: what a change by an
-    /// ordinary user does. Whether there were any.
+    /// Clears set-user-id and, if the group may execute or the caller neither is in it nor acts for it, set-group-id: what a change by an
+    /// ordinary user does, and by root of a user namespace. Whether there were any.
     pub(super) fn kill_bits(&self, cx: &Context<'_>, fd: &impl AsFd) -> Result<bool> {
         let stat = stat::of(fd)?;
         let mode = stat.mode();
@@ -315,7 +325,8 @@ impl PassthroughFs {
         }
         let mut killed = mode & !libc::S_ISUID;
         if mode & libc::S_ISGID != 0
-            && (mode & libc::S_IXGRP != 0 || !self.is_member(cx, stat.raw().stx_gid))
+            && (mode & libc::S_IXGRP != 0
+                || !(self.is_member(cx, stat.raw().stx_gid) || capable(cx, CAP_FSETID)))
         {
             killed &= !libc::S_ISGID;
         }

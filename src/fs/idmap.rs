@@ -6,6 +6,8 @@
 //! same way. Ids outside of the map are presented as [`UNMAPPED`], which no container maps, so that programs see
 //! the overflow id; nothing can be created or given away as one.
 
+use std::fs;
+
 /// How an id without a mapping is presented.
 pub const UNMAPPED: u32 = u32::MAX - 1;
 
@@ -158,6 +160,52 @@ impl IdMap {
     }
 }
 
+/// The only user and the only group of the server's user namespace: what `unshare --map-root-user` makes, as anybody may.
+///
+/// Files of this user may have a group that is not mapped there (one of the user's other groups, or that of a directory with set-group-id).
+/// The kernel cannot represent it as the group of an inode, and lets nobody write to an inode whose owner or group it
+/// cannot represent. So these files are presented with the only group there is. Everybody in such a namespace is the same user and group, so
+/// nobody gets more by that than the owner has. An *owner* that is not mapped is never presented as another one, since programs
+/// trust what belongs to their user: what others own can be read only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Only {
+    uid: u32,
+    gid: u32,
+}
+
+impl Only {
+    /// Those of this process's user namespace; none if there may be others.
+    #[must_use]
+    pub fn of_namespace() -> Option<Only> {
+        let map = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
+        Only::of_maps(&map("uid_map")?, &map("gid_map")?)
+    }
+
+    /// Those of the maps, each as in `/proc/PID/uid_map`.
+    fn of_maps(uids: &str, gids: &str) -> Option<Only> {
+        let only = |map: &str| {
+            let numbers: Vec<u32> = map
+                .split_ascii_whitespace()
+                .map(|number| number.parse().ok())
+                .collect::<Option<_>>()?;
+            match numbers[..] {
+                [inside, _, 1] => Some(inside),
+                _ => None,
+            }
+        };
+        Some(Only {
+            uid: only(uids)?,
+            gid: only(gids)?,
+        })
+    }
+
+    /// The group of a file of `uid` and `gid`.
+    #[must_use]
+    pub fn group(self, uid: u32, gid: u32) -> u32 {
+        if uid == self.uid { self.gid } else { gid }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -200,6 +248,21 @@ mod tests {
             if let Some(host) = ids.host(id) {
                 prop_assert_eq!(ids.present(host), id);
             }
+        }
+    }
+
+    #[test]
+    fn the_only_group_is_that_of_the_only_users_files() {
+        let one = "         0       1000          1\n";
+        let only = Only::of_maps(one, "         5        100          1\n").unwrap();
+        assert_eq!(only.group(0, 65534), 5);
+        assert_eq!(only.group(0, 5), 5);
+        assert_eq!(only.group(65534, 65534), 65534);
+        let many = "0 1000 1\n1 100000 65536\n";
+        let all = "         0          0 4294967295\n";
+        for other in [many, all, ""] {
+            assert_eq!(Only::of_maps(other, one), None);
+            assert_eq!(Only::of_maps(one, other), None);
         }
     }
 

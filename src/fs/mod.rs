@@ -81,10 +81,11 @@ use crate::engine::{
     Statx, WriteRequest,
 };
 use crate::sys::fanotify::Queue;
-use crate::sys::stat;
+use crate::sys::{capability, stat};
 use descriptors::Descriptors;
 use export::Remembered;
 use handle::Handles;
+use idmap::Only;
 use inode::{Inode, Ways};
 use lock::Locks;
 use mounts::Mounts;
@@ -112,6 +113,8 @@ pub struct PassthroughFs {
     overlay: Arc<Overlay>,
     remembered: Remembered,
     id_map: IdMap,
+    /// The ids there are where the server runs, if it is one user and one group.
+    only: Option<Only>,
     access: Access,
     access_times: AccessTimes,
     cache: CachePolicy,
@@ -231,9 +234,10 @@ impl PassthroughFs {
             has_selinux: xattr::has_selinux(),
             capability_removed: Mutex::default(),
             maps_direct: AtomicBool::new(false),
-            passes_through: data == DataPath::Auto,
+            passes_through: passes_through(data),
             registered: Registered::default(),
             id_map,
+            only: Only::of_namespace(),
             access,
             access_times: if access == Access::ReadOnly {
                 AccessTimes::Keep
@@ -259,6 +263,18 @@ impl PassthroughFs {
             backing_files: self.registered.len() as u64,
         }
     }
+}
+
+/// Whether the kernel is asked to read and write by itself. It lets only those who are privileged on the host have it, and
+/// what it has once agreed on keeps overlays from being mounted on top.
+fn passes_through(data: DataPath) -> bool {
+    let may = capability::is_initial(capability::SYS_ADMIN);
+    if data == DataPath::Auto && !may {
+        tracing::info!(
+            "kernel passthrough needs CAP_SYS_ADMIN in the initial user namespace: data is relayed"
+        );
+    }
+    data == DataPath::Auto && may
 }
 
 impl Drop for PassthroughFs {

@@ -13,6 +13,7 @@ use crate::sys::{file, stat};
 /// From this minor version on, that of Linux 5.14, the kernel checks who may change inode flags before it asks.
 const CHECKS_FLAGS_MINOR: u32 = 34;
 
+pub(super) const CAP_FSETID: u32 = 4;
 const CAP_FOWNER: u32 = 3;
 const CAP_LINUX_IMMUTABLE: u32 = 9;
 
@@ -29,8 +30,9 @@ pub(super) fn status(cx: &Context<'_>, field: &str) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// Whether the caller has a capability on the host. One that is not root here may have it in a user namespace only.
-fn capable(cx: &Context<'_>, capability: u32) -> bool {
+/// Whether the caller has a capability in the user namespace of the mount. One that is not root here may have it in another
+/// one only.
+pub(super) fn capable(cx: &Context<'_>, capability: u32) -> bool {
     let effective = || u64::from_str_radix(&status(cx, "CapEff:"), 16).unwrap_or(0);
     cx.uid == 0 && effective() >> capability & 1 != 0
 }

@@ -20,6 +20,9 @@ use crate::sys::{stat, xattr};
 /// Most bytes a list of names has (`XATTR_LIST_MAX`).
 const LIST_MAX: usize = 65536;
 
+/// Most bytes a value has (`XATTR_SIZE_MAX`).
+const VALUE_MAX: usize = 65536;
+
 /// The attribute with the SELinux label.
 const SELINUX: &CStr = c"security.selinux";
 
@@ -49,6 +52,7 @@ impl PassthroughFs {
         match xattr::get(proc, fd.as_fd(), name, out).map_err(Errno::from) {
             Err(Errno::EOPNOTSUPP) if is_acl => Err(Errno::ENODATA),
             Ok(len) if is_acl && !out.is_empty() => {
+                let len = acl::without_unknown(&mut out[..len]);
                 acl::present(&mut out[..len], &self.id_map)?;
                 Ok(len)
             }
@@ -72,6 +76,14 @@ impl PassthroughFs {
         }
         let mut value = value.to_vec();
         acl::to_host(&mut value, &self.id_map)?;
+        if !acl::is_mode(&value) {
+            // Whoever changes a list has not seen such entries, and would remove them; natively it is refused, too.
+            let mut before = vec![0; VALUE_MAX];
+            let len = xattr::get(proc, fd.as_fd(), name, &mut before).unwrap_or(0);
+            if acl::has_unknown(&before[..len]) {
+                return Err(Errno::EINVAL);
+            }
+        }
         treat_set_id(SetId::Keep)?;
         xattr::set(proc, fd.as_fd(), name, &value, flags)?;
         if name == acl::ACCESS {

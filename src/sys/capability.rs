@@ -1,6 +1,7 @@
 //! Capabilities and securebits of the calling thread; see capabilities(7).
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// A set of capabilities: bit n is capability n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +96,18 @@ pub fn get() -> io::Result<ThreadCaps> {
         permitted: join(data[0].permitted, data[1].permitted),
         inheritable: join(data[0].inheritable, data[1].inheritable),
     })
+}
+
+/// Inode number of the initial user namespace (`PROC_USER_INIT_INO` of the kernel's `proc_ns.h`).
+const INITIAL_NAMESPACE: u64 = 0xefff_fffd;
+
+/// Whether the calling thread has capability `number` in force in the initial user namespace. Some system calls ask for
+/// that in whatever namespace they are made, and root of another one does not have it.
+#[must_use]
+pub fn is_initial(number: u32) -> bool {
+    get().is_ok_and(|caps| caps.effective.has(number))
+        && std::fs::metadata("/proc/thread-self/ns/user")
+            .is_ok_and(|namespace| namespace.ino() == INITIAL_NAMESPACE)
 }
 
 /// Puts capability `number` in force for the calling thread, as far as it is permitted, or takes it out of force.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::support::backing::Kind;
 use crate::support::kernel;
 use crate::support::mount::Mount;
+use crate::support::rootless;
 use crate::support::runner::{Skip, Suite};
 
 pub fn add(suite: &mut Suite) {
@@ -318,6 +319,7 @@ fn fifo() -> Result<()> {
 }
 
 fn device() -> Result<()> {
+    rootless::need("device nodes")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     let number: Dev = rustix::fs::makedev(300, 70_000);
     rustix::fs::mknodat(

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::support::backing::Kind;
+use crate::support::kernel;
 use crate::support::mount::Mount;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, peer};
@@ -219,7 +220,7 @@ fn unmount_on_host() -> Result<()> {
     }
     // The kernel forgets what is not in use, so must the server.
     let unmounted = wait::until(Duration::from_secs(10), || {
-        let _ = fs::write("/proc/sys/vm/drop_caches", "2");
+        kernel::drop_caches();
         unmount(&point, UnmountFlags::empty()).is_ok()
     });
     ensure!(

@@ -17,7 +17,7 @@ use crate::support::mount::Mount;
 use crate::support::mountinfo;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, peer};
-use crate::support::wait;
+use crate::support::{rootless, wait};
 
 const CLIENTS: usize = 8;
 
@@ -63,7 +63,7 @@ fn background() -> Result<()> {
     }
     let (source, point) = (tempfile::tempdir()?, tempfile::tempdir()?);
     fs::write(source.path().join("file"), "text")?;
-    let started = Command::new(env!("CARGO_BIN_EXE_cntr"))
+    let started = Command::new(rootless::binary())
         .args(["mount", "--daemonize"])
         .args([source.path(), point.path()])
         .stdin(Stdio::null())

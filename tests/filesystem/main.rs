@@ -11,6 +11,7 @@ mod directory;
 mod end;
 mod lock;
 mod metadata;
+mod namespace;
 mod permission;
 mod rivals;
 mod scheduling;
@@ -44,5 +45,6 @@ fn main() -> ExitCode {
     end::add(&mut suite);
     statistics::add(&mut suite);
     scheduling::add(&mut suite);
+    namespace::add(&mut suite);
     suite.run()
 }

@@ -15,6 +15,7 @@ use crate::coherence::requests;
 use crate::support::backing::Kind;
 use crate::support::kernel;
 use crate::support::mount::Mount;
+use crate::support::rootless;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, peer};
 
@@ -165,6 +166,7 @@ fn chmod_of_socket() -> Result<()> {
 }
 
 fn xattr_of_symlink() -> Result<()> {
+    rootless::need("trusted attributes")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "")?;
     symlink("file", mount.at("link"))?;
@@ -369,6 +371,7 @@ fn statfs() -> Result<()> {
 }
 
 fn file_flags() -> Result<()> {
+    rootless::need("CAP_LINUX_IMMUTABLE")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     fs::write(mount.at("file"), "text")?;
     let file = fs::File::open(mount.at("file"))?;

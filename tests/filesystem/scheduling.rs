@@ -12,7 +12,7 @@ use crate::support::parameter::Uring;
 use crate::support::privilege::Lack;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, Setup, peer};
-use crate::support::wait;
+use crate::support::{rootless, wait};
 
 /// How long requests come until a thread stands back, at most; other tests keep the CPUs busy meanwhile.
 const LONG: Duration = Duration::from_secs(60);
@@ -60,6 +60,7 @@ fn need_rings_and_cpus() -> Result<()> {
     if peer() != Peer::Cntr {
         return Err(Skip::new("is about this server").into());
     }
+    rootless::need("CAP_SYS_NICE")?;
     if !Uring::is_enabled() {
         return Err(Skip::new("this kernel has no FUSE over io_uring").into());
     }

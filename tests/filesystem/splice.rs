@@ -234,11 +234,7 @@ fn pseudo_files() -> Result<()> {
     let mount = relayed(Kind::Ext4)?;
     let proc = mount.host("proc");
     fs::create_dir(&proc)?;
-    crate::support::tool::run(
-        crate::support::tool::need("mount")?
-            .args(["-t", "proc", "proc"])
-            .arg(&proc),
-    )?;
+    rustix::mount::mount_bind_recursive("/proc", &proc)?;
     let read = || -> Result<()> {
         let file = File::open(mount.at("proc/kallsyms"))?;
         let mut buffer = vec![0; 256 * KIB];

@@ -20,7 +20,7 @@ use crate::support::parameter::Uring;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, peer};
 use crate::support::tool::run;
-use crate::support::wait;
+use crate::support::{rootless, wait};
 
 pub fn add(suite: &mut Suite) {
     for transport in ["classic", "uring"] {
@@ -46,7 +46,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 fn stat(options: &[&str], point: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cntr"));
+    let mut command = Command::new(rootless::binary());
     command.arg("stat").arg(point).args(options);
     command
 }

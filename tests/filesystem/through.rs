@@ -18,7 +18,7 @@ use crate::support::mapping::Mapping;
 use crate::support::mount::Mount;
 use crate::support::runner::{Skip, Suite};
 use crate::support::server::{Peer, peer};
-use crate::support::{tool, wait};
+use crate::support::{rootless, tool, wait};
 
 pub fn add(suite: &mut Suite) {
     for kind in Kind::ALL {
@@ -42,6 +42,7 @@ fn through(kind: Kind, options: &[&str]) -> Result<Mount> {
     if peer() != Peer::Cntr {
         return Err(Skip::new("is about this server").into());
     }
+    rootless::need("kernel passthrough")?;
     let mut all = vec!["data=auto"];
     all.extend(options);
     let mut mount = Mount::new(kind, &all)?;

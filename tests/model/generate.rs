@@ -5,6 +5,7 @@ use rustix::fs::{FallocateFlags, OFlags, RenameFlags};
 
 use crate::support::backing::Kind;
 use crate::support::kernel;
+use crate::support::rootless;
 use crate::support::server::{Peer, peer};
 
 use crate::op::{Name, Op, SLOTS, Step, Target, Time};
@@ -48,6 +49,10 @@ fn adapt(kind: Kind, mut step: Step) -> Step {
         // tmpfs alone keeps set-id bits when an ordinary user calls fallocate; before Linux 5.11 the mount keeps some.
         if kind == Kind::Tmpfs || !kernel::is_at_least(5, 11) {
             step.user = 0;
+        }
+        // Root of a user namespace is one there: what no file system knows.
+        if kind == Kind::Tmpfs && rootless::is_inside() {
+            *mode = u32::MAX;
         }
     }
     // And file capabilities, whoever calls it.
@@ -288,7 +293,8 @@ fn rename_flags(random: &mut Rng) -> u32 {
         0..=8 => RenameFlags::empty(),
         9..=12 => RenameFlags::NOREPLACE,
         13..=17 => RenameFlags::EXCHANGE,
-        18 => RenameFlags::WHITEOUT,
+        // What it leaves is a device, and a mount of a user namespace has none that could be opened.
+        18 if !rootless::is_inside() => RenameFlags::WHITEOUT,
         _ => RenameFlags::EXCHANGE | RenameFlags::NOREPLACE,
     }
     .bits()

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::runner::Skip;
-use super::tool;
+use super::{rootless, tool};
 
 /// A type of file system.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -142,6 +142,7 @@ fn is_ext4(path: &Path) -> bool {
 }
 
 fn image(point: &Path, mkfs: &str, options: &[&str]) -> Result<()> {
+    rootless::need("loop devices")?;
     let file = point.with_extension("img");
     fs::File::create(&file)?.set_len(1 << 30)?;
     tool::run(tool::need(mkfs)?.args(options).arg(&file))?;

@@ -1,9 +1,11 @@
 //! What the kernel under the tests cannot do yet.
 
+use std::fs;
 use std::sync::OnceLock;
 
 use anyhow::Result;
 
+use super::rootless;
 use super::runner::Skip;
 
 /// The kernel is Linux `major`.`minor` or later. Distributions backport: where a feature can be asked for natively, ask.
@@ -21,6 +23,13 @@ pub fn is_at_least(major: u32, minor: u32) -> bool {
 fn parse(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Has the kernel forget the inodes that nobody uses.
+pub fn drop_caches() {
+    let control = rootless::cache_control();
+    // What comes of it tells whether it has worked.
+    let _ = fs::write(control, "2");
 }
 
 /// A skip before Linux `major`.`minor`, which brought `what`.

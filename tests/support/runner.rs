@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::parameter::{self, Uring};
-use super::{backing, connection, mount};
+use super::{backing, connection, mount, rootless};
 
 /// Why a test cannot run here.
 #[derive(Debug)]
@@ -214,5 +214,6 @@ fn prepare() -> Result<(), String> {
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .map_err(|error| format!("cannot make mounts private: {error}"))?;
-    connection::mount_control()
+    connection::mount_control()?;
+    rootless::enter()
 }

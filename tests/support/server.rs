@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, set_parent_process_death_signal, setrlim
 use super::parameter::Uring;
 use super::privilege::Lack;
 use super::runner::Skip;
-use super::wait;
+use super::{rootless, wait};
 
 /// What is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +65,7 @@ impl Server {
     pub fn start(source: &Path, point: &Path, setup: &Setup, log: &Path) -> Result<Server> {
         let mut command = match peer() {
             Peer::Cntr => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_cntr"));
+                let mut command = Command::new(rootless::binary());
                 command.arg("mount").arg(source).arg(point);
                 // Tests act as several users.
                 let mut options = vec!["allow_other".to_owned()];

@@ -64,8 +64,7 @@ pub(super) struct Courtesy {
 impl Courtesy {
     /// Nobody stands back.
     pub(super) fn new() -> Courtesy {
-        let may_return =
-            capability::get().is_ok_and(|caps| caps.effective.has(capability::SYS_NICE));
+        let may_return = capability::is_initial(capability::SYS_NICE);
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         Courtesy {
             cpus: cpus
