@@ -198,6 +198,7 @@ fn labels() -> Result<()> {
     if fs::read_to_string("/proc/filesystems")?.contains("selinuxfs") {
         return Err(Skip::new("SELinux is on").into());
     }
+    rootless::need("attributes of security modules")?;
     let mount = Mount::new(Kind::Ext4, &[])?;
     let label = "security.selinux";
     let mut buffer = [0; 64];
