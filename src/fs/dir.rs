@@ -33,6 +33,11 @@ use crate::sys::{clock, file};
 
 /// Bytes of directory records read at a time.
 const BUFFER: usize = 32 * 1024;
+
+/// Minor version of the protocol of the first kernel on which a position in a directory of a tmpfs stays what it is when
+/// names before it are removed (Linux 6.6).
+const STABLE_POSITIONS: u32 = 39;
+
 /// Fixed part of `struct linux_dirent64`.
 const HEAD: usize = 19;
 
@@ -125,7 +130,7 @@ fn is_dots(name: &[u8]) -> bool {
 impl PassthroughFs {
     pub(super) fn do_opendir(&self, cx: &Context<'_>, node: NodeId, flags: u32) -> Result<Opened> {
         let unneeded = InitFlags::NO_OPENDIR_SUPPORT | InitFlags::AUTO_INVAL_DATA;
-        if cx.negotiated.flags.contains(unneeded) {
+        if cx.negotiated.flags.contains(unneeded) && cx.negotiated.minor >= STABLE_POSITIONS {
             return Err(Errno::ENOSYS);
         }
         let handle = match self.node(node)? {

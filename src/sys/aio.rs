@@ -60,12 +60,21 @@ pub fn workers(cpus: usize) -> usize {
 /// A runtime for the calling thread, in which futures of this module run.
 ///
 /// # Errors
-/// Those of io_uring_setup(2), among them `EPERM` where io_uring is disabled and `ENOSYS` where there is none.
+/// Those of io_uring_setup(2), among them `EPERM` where io_uring is disabled and `ENOSYS` where there is none;
+/// `Unsupported` before Linux 5.12.
 pub fn runtime() -> io::Result<Runtime> {
     let mut ring = tokio_uring::uring_builder();
     ring.dontfork();
     // A runtime that finds no ring leaves the descriptors open that it has made before.
-    drop(ring.build(ENTRIES)?);
+    let tried = ring.build(ENTRIES)?;
+    // Before Linux 5.12 what waits does so in a thread of the kernel that is not one of this process.
+    if !tried.params().is_feature_native_workers() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "io_uring of this kernel has no threads of the process",
+        ));
+    }
+    drop(tried);
     Runtime::new(tokio_uring::builder().entries(ENTRIES).uring_builder(&ring))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::aio::Durability;
@@ -124,7 +125,8 @@ pub fn splice_to(
 /// Reads what is in memory of `file` at `offset` into `out`, as much as there is without waiting; 0 at the end.
 ///
 /// # Errors
-/// `EAGAIN` if the first byte is not in memory, `EOPNOTSUPP` if the file system does not tell; those of preadv2(2).
+/// `EAGAIN` if the first byte is not in memory, and at the end of the file on kernels that call everything that is not in
+/// memory the end; `EOPNOTSUPP` if the file system does not tell; those of preadv2(2).
 pub fn read_cached(file: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> io::Result<usize> {
     let vector = libc::iovec {
         iov_base: out.as_mut_ptr().cast(),
@@ -132,7 +134,7 @@ pub fn read_cached(file: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> io::Res
     };
     let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     // SAFETY: the vector is one, of the pointer and the length of `out`; it outlives the call.
-    length(unsafe {
+    let read = length(unsafe {
         libc::preadv2(
             file.as_raw_fd(),
             &raw const vector,
@@ -140,7 +142,23 @@ pub fn read_cached(file: BorrowedFd<'_>, out: &mut [u8], offset: u64) -> io::Res
             offset,
             libc::RWF_NOWAIT,
         )
-    })
+    });
+    match read {
+        Ok(0) if *END_IS_ANYWHERE => Err(io::Error::from_raw_os_error(libc::EAGAIN)),
+        read => read,
+    }
+}
+
+/// Linux 5.9 and 5.10 read 0 bytes where the first one would have to be waited for (preadv2(2), "BUGS").
+static END_IS_ANYWHERE: LazyLock<bool> = LazyLock::new(|| {
+    let known = nix::sys::utsname::uname();
+    known.is_ok_and(|system| finds_no_end(&system.release().to_string_lossy()))
+});
+
+/// Whether the kernel of this release is one of them.
+fn finds_no_end(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    numbers.next() == Some("5") && matches!(numbers.next(), Some("9" | "10"))
 }
 
 /// Brings `file` to the disk.
@@ -235,6 +253,18 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
+
+    #[test]
+    fn kernels_that_find_no_end_are_known_by_their_release() {
+        for release in ["5.9.0", "5.10.223", "5.10.0-32-amd64", "5.10-rc1"] {
+            assert!(finds_no_end(release), "{release}");
+        }
+        for release in [
+            "5.8.18", "5.11.0", "5.100.1", "6.10.3", "6.18.5-1", "15.10", "",
+        ] {
+            assert!(!finds_no_end(release), "{release}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_dirty_until_it_is_synced() {
