@@ -432,13 +432,15 @@ impl PassthroughFs {
         drop(handle);
         if let Some((inode, file)) = written
             && inode.writers.fetch_sub(1, Ordering::SeqCst) == 1
-            && inode.mount.is_covered()
         {
-            self.watch.unmute(&inode, &*file);
-            drop(file);
-            // What closing it did on the host, and what was written without asking the server.
-            if !inode.fresh.swap(false, Ordering::SeqCst) {
-                self.watch.invalidate(node);
+            let was_fresh = inode.fresh.swap(false, Ordering::SeqCst);
+            if inode.mount.is_covered() {
+                self.watch.unmute(&inode, &*file);
+                drop(file);
+                // What closing it did on the host, and what was written without asking the server.
+                if !was_fresh {
+                    self.watch.invalidate(node);
+                }
             }
         }
     }
