@@ -7,14 +7,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 use std::{env, process};
 
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, IFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::runner::Skip;
-use super::{rootless, tool};
+use super::{rootless, tool, wait};
 
 /// A type of file system.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -156,6 +158,19 @@ fn image(point: &Path, mkfs: &str, options: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// How long servers in the background may take to end, which nobody waits for.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Unmounts `root`, which processes that are just ending may still use.
+fn unmount_soon(root: &Path) -> rustix::io::Result<()> {
+    let mut result = Ok(());
+    wait::until(ENDING, || {
+        result = unmount(root, UnmountFlags::empty());
+        result != Err(Errno::BUSY)
+    });
+    result
+}
+
 /// Unmounts and removes everything; says what could not be.
 pub fn tear_down() -> Vec<String> {
     let mut problems = Vec::new();
@@ -169,7 +184,7 @@ pub fn tear_down() -> Vec<String> {
     for (kind, made) in made {
         let Ok(made) = made else { continue };
         if made.mounted
-            && let Err(error) = unmount(&made.root, UnmountFlags::empty())
+            && let Err(error) = unmount_soon(&made.root)
         {
             problems.push(format!("{kind} cannot be unmounted: {error}"));
             let _ = unmount(&made.root, UnmountFlags::DETACH);
