@@ -64,5 +64,5 @@ pub use filesystem::{
     WriteRequest,
 };
 pub use negotiate::Negotiated;
-pub use notify::{NotificationStatistics, Notifier};
+pub use notify::{Again, Notification, NotificationStatistics, Notifier, TRUST};
 pub use session::{Config, Monitor, Session, SessionError, Splicing, Stopper, Transport, probe};

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use fuse_proto::flags::{ExpireFlags, InitFlags};
 use fuse_proto::{EncodeError, notify};
@@ -21,19 +22,99 @@ use super::{Negotiated, NodeId};
 /// Minor version that brought the prune notification.
 const PRUNE_MINOR: u32 = 45;
 
+/// Minor version since which the kernel does not believe an answer about an inode that it has dropped and got again
+/// meanwhile.
+const EVICTION_MINOR: u32 = 42;
+
 /// Node ids in one prune notification.
 const PRUNE_AT_ONCE: usize = 64;
 
-enum Notification {
-    InvalidateInode { node: NodeId, offset: i64, len: i64 },
-    InvalidateEntry { parent: NodeId, name: OsString },
-    Prune { nodes: Vec<NodeId> },
+/// Something the kernel is told.
+#[derive(Clone, Debug)]
+pub enum Notification {
+    /// To drop the cached attributes of `node` and, if `offset` is not negative, its cached pages from `offset` on: `len`
+    /// bytes, to the end of the file for `len` <= 0.
+    InvalidateInode {
+        /// The inode.
+        node: NodeId,
+        /// First byte.
+        offset: i64,
+        /// Bytes.
+        len: i64,
+        /// Whether it is told once more, [`TRUST`] later.
+        again: Again,
+    },
+    /// To drop the cached name `name` of `parent`.
+    InvalidateEntry {
+        /// The directory.
+        parent: NodeId,
+        /// The name.
+        name: OsString,
+        /// Whether it is told once more, [`TRUST`] later.
+        again: Again,
+    },
+    /// To forget those of `nodes` that nobody uses. Nothing is said where the kernel cannot be asked to.
+    Prune {
+        /// The inodes.
+        nodes: Vec<NodeId>,
+    },
 }
+
+impl Notification {
+    /// The same for the second time, if `known` says whether the kernel knew what the first was about.
+    fn once_more(mut self, known: bool) -> Option<Notification> {
+        let (Notification::InvalidateInode { again, .. }
+        | Notification::InvalidateEntry { again, .. }) = &mut self
+        else {
+            return None;
+        };
+        let wanted = match std::mem::replace(again, Again::Never) {
+            Again::Never => false,
+            Again::IfUnknown => !known,
+            Again::Always => true,
+        };
+        wanted.then_some(self)
+    }
+}
+
+/// Whether something is told once more, because the kernel may have had an older answer on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// No.
+    Never,
+    /// If the kernel does not know it now.
+    IfUnknown,
+    /// In any case.
+    Always,
+}
+
+/// How long an answer may be on its way to the kernel, twice.
+pub const TRUST: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Queue {
     pending: VecDeque<Notification>,
+    /// To be told once more, with the time at which they are due.
+    later: VecDeque<(Instant, Notification)>,
     closed: bool,
+}
+
+impl Queue {
+    /// What is to be told now, or how long until something is.
+    fn next(&mut self) -> Result<Notification, Option<Duration>> {
+        if let Some(notification) = self.pending.pop_front() {
+            return Ok(notification);
+        }
+        let Some((due, _)) = self.later.front() else {
+            return Err(None);
+        };
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Err(Some(left));
+        }
+        let due = self.later.pop_front();
+        due.map(|(_, notification)| notification).ok_or(None)
+    }
 }
 
 /// Notifications that were written, by kind.
@@ -91,6 +172,8 @@ pub struct Notifier {
     expire: ExpireFlags,
     /// The kernel can be asked to drop inodes.
     prunes: bool,
+    /// What the kernel is told of an inode that it knows holds for all answers that are on their way.
+    counts_evictions: bool,
     /// How the kernel numbers the root.
     root: Root,
     device: Device,
@@ -110,6 +193,7 @@ impl Notifier {
         Notifier {
             expire,
             prunes: negotiated.minor >= PRUNE_MINOR,
+            counts_evictions: negotiated.minor >= EVICTION_MINOR,
             root,
             device,
             queue: Mutex::default(),
@@ -126,21 +210,36 @@ impl Notifier {
     /// Drops the cached attributes of `node` and, if `offset` is not negative, its cached pages from `offset` on:
     /// `len` bytes, to the end of the file for `len` <= 0.
     pub fn invalidate_inode(&self, node: NodeId, offset: i64, len: i64) {
-        self.push(Notification::InvalidateInode { node, offset, len });
+        self.tell([Notification::InvalidateInode {
+            node,
+            offset,
+            len,
+            again: Again::Never,
+        }]);
     }
 
     /// Drops the cached name `name` of `parent`.
     pub fn invalidate_entry(&self, parent: NodeId, name: &OsStr) {
-        self.push(Notification::InvalidateEntry {
+        self.tell([Notification::InvalidateEntry {
             parent,
             name: name.to_owned(),
-        });
+            again: Again::Never,
+        }]);
     }
 
     /// Asks the kernel to forget those of `nodes` that nobody uses at the moment. Before Linux 6.18 it cannot be asked.
     pub fn prune(&self, nodes: Vec<NodeId>) {
-        if self.prunes && !nodes.is_empty() {
-            self.push(Notification::Prune { nodes });
+        if !nodes.is_empty() {
+            self.tell([Notification::Prune { nodes }]);
+        }
+    }
+
+    /// Tells all of `notifications`, one after the other.
+    pub fn tell(&self, notifications: impl IntoIterator<Item = Notification>) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            queue.pending.extend(notifications);
+            self.filled.notify_one();
         }
     }
 
@@ -150,14 +249,6 @@ impl Notifier {
         let mut message = [0_u8; 64];
         let len = notify::encode_inval_inode(self.root.number(node), -1, 0, &mut message);
         self.send(&message, len, &self.written.inodes, 1);
-    }
-
-    fn push(&self, notification: Notification) {
-        let mut queue = self.queue.lock();
-        if !queue.closed {
-            queue.pending.push_back(notification);
-            self.filled.notify_one();
-        }
     }
 
     /// What is queued, as (node, offset, name): one of the last two is none.
@@ -170,7 +261,9 @@ impl Notifier {
                 Notification::InvalidateInode { node, offset, .. } => {
                     vec![(node, Some(offset), None)]
                 }
-                Notification::InvalidateEntry { parent, name } => vec![(parent, None, Some(name))],
+                Notification::InvalidateEntry { parent, name, .. } => {
+                    vec![(parent, None, Some(name))]
+                }
                 Notification::Prune { nodes } => {
                     nodes.into_iter().map(|node| (node, None, None)).collect()
                 }
@@ -183,66 +276,91 @@ impl Notifier {
         let mut queue = self.queue.lock();
         queue.closed = true;
         queue.pending.clear();
+        queue.later.clear();
         self.filled.notify_one();
     }
 
     /// Body of the notifier thread.
     pub(super) fn run(&self) {
         let mut message = [0_u8; 1024];
-        loop {
-            let mut queue = self.queue.lock();
-            let notification = loop {
-                if queue.closed {
-                    return;
-                }
-                match queue.pending.pop_front() {
-                    Some(notification) => break notification,
-                    None => self.filled.wait(&mut queue),
-                }
-            };
-            drop(queue);
-            match &notification {
-                Notification::InvalidateInode { node, offset, len } => {
-                    let node = self.root.number(*node);
-                    let len = notify::encode_inval_inode(node, *offset, *len, &mut message);
-                    self.send(&message, len, &self.written.inodes, 1);
-                }
-                Notification::InvalidateEntry { parent, name } => {
-                    let name = name.as_bytes();
-                    let parent = self.root.number(*parent);
-                    let len = notify::encode_inval_entry(parent, name, self.expire, &mut message);
-                    self.send(&message, len, &self.written.names, 1);
-                }
-                Notification::Prune { nodes } => {
-                    for nodes in nodes.chunks(PRUNE_AT_ONCE) {
-                        let mut ids = [0; PRUNE_AT_ONCE];
-                        ids.iter_mut()
-                            .zip(nodes)
-                            .for_each(|(id, node)| *id = node.0);
-                        let len = notify::encode_prune(&ids[..nodes.len()], &mut message);
-                        self.send(&message, len, &self.written.prunes, nodes.len() as u64);
-                    }
-                }
+        while let Some(notification) = self.wait() {
+            let known = self.write(&notification, &mut message);
+            if let Some(notification) = notification.once_more(known) {
+                let mut queue = self.queue.lock();
+                queue
+                    .later
+                    .push_back((Instant::now() + TRUST, notification));
             }
         }
     }
 
-    /// Writes a notification about `count` things that `counter` counts.
+    /// Waits for something to tell; none at the end.
+    fn wait(&self) -> Option<Notification> {
+        let mut queue = self.queue.lock();
+        while !queue.closed {
+            match queue.next() {
+                Ok(notification) => return Some(notification),
+                Err(None) => self.filled.wait(&mut queue),
+                Err(Some(left)) => drop(self.filled.wait_for(&mut queue, left)),
+            }
+        }
+        None
+    }
+
+    /// Writes `notification`; false if the kernel knows nothing of what it is about, or what it knows may be replaced by
+    /// something older.
+    fn write(&self, notification: &Notification, message: &mut [u8]) -> bool {
+        match notification {
+            Notification::InvalidateInode {
+                node, offset, len, ..
+            } => {
+                let node = self.root.number(*node);
+                let len = notify::encode_inval_inode(node, *offset, *len, message);
+                self.send(message, len, &self.written.inodes, 1) && self.counts_evictions
+            }
+            Notification::InvalidateEntry { parent, name, .. } => {
+                let name = name.as_bytes();
+                let parent = self.root.number(*parent);
+                let len = notify::encode_inval_entry(parent, name, self.expire, message);
+                self.send(message, len, &self.written.names, 1)
+            }
+            Notification::Prune { .. } if !self.prunes => false,
+            Notification::Prune { nodes } => {
+                let mut known = true;
+                for nodes in nodes.chunks(PRUNE_AT_ONCE) {
+                    let mut ids = [0; PRUNE_AT_ONCE];
+                    ids.iter_mut()
+                        .zip(nodes)
+                        .for_each(|(id, node)| *id = node.0);
+                    let len = notify::encode_prune(&ids[..nodes.len()], message);
+                    known &= self.send(message, len, &self.written.prunes, nodes.len() as u64);
+                }
+                known
+            }
+        }
+    }
+
+    /// Writes a notification about `count` things that `counter` counts; false if the kernel refuses it.
     fn send(
         &self,
         message: &[u8],
         encoded: Result<usize, EncodeError>,
         counter: &AtomicU64,
         count: u64,
-    ) {
+    ) -> bool {
         let len = match encoded {
             Ok(len) => len,
-            Err(error) => return tracing::error!(%error, "a notification cannot be encoded"),
+            Err(error) => {
+                tracing::error!(%error, "a notification cannot be encoded");
+                return false;
+            }
         };
         counter.fetch_add(count, Ordering::Relaxed);
         // ENOENT: the kernel does not know the inode or the name, so it caches nothing of it.
-        if self.device.notify(&message[..len]).is_err() {
+        let taken = self.device.notify(&message[..len]).is_ok();
+        if !taken {
             self.written.refused.fetch_add(1, Ordering::Relaxed);
         }
+        taken
     }
 }

@@ -2,15 +2,21 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use fuse_proto::{Request, peek_header};
+use fuse_proto::{Operation, Request, peek_header};
 
 use super::dev::{Delivery, Device, Fetch, ReplyBuffer, RequestBuffer};
 use super::pool::{CLASSIC, Pool};
 use super::seat::Desk;
 use super::server::{Reply, Server, Shared, refusal};
 use super::splice::Splicer;
+use super::uring::Rings;
 use super::{Errno, FileSystem, Splicing};
+
+/// How long the kernel may gather inodes to forget, which it then tells at once, where nobody waits for this thread: being
+/// woken for each costs more than forgetting it.
+const FORGETTING: Duration = Duration::from_millis(2);
 
 /// Starts a thread of the classic transport; false if it cannot be started.
 pub(super) fn start<F: FileSystem>(shared: &Arc<Shared<F>>, pool: &Arc<Pool>) -> bool {
@@ -69,9 +75,19 @@ impl<F: FileSystem> Queue<'_, F> {
             match self.fetch() {
                 Fetch::Request(len) => {
                     pool.busy();
-                    self.request(len);
+                    let forgets = self.request(len);
                     if !pool.stay(CLASSIC) {
                         return false;
+                    }
+                    if forgets
+                        && self
+                            .server
+                            .shared
+                            .rings
+                            .as_ref()
+                            .is_some_and(Rings::are_open)
+                    {
+                        std::thread::sleep(FORGETTING);
                     }
                 }
                 Fetch::Again => {}
@@ -93,8 +109,8 @@ impl<F: FileSystem> Queue<'_, F> {
         }
     }
 
-    /// Serves the request in the first `len` bytes of the buffer.
-    fn request(&mut self, len: usize) {
+    /// Serves the request in the first `len` bytes of the buffer; tells whether it was one to forget inodes.
+    fn request(&mut self, len: usize) -> bool {
         let message = self.request.message(len);
         let dialect = self.server.shared.negotiated.dialect();
         let request = match Request::contiguous(message, dialect) {
@@ -105,9 +121,13 @@ impl<F: FileSystem> Queue<'_, F> {
                 if let Ok(header) = peek_header(message) {
                     let _ = self.device.reply_error(header.unique, errno);
                 }
-                return;
+                return false;
             }
         };
+        let forgets = matches!(
+            request.operation,
+            Operation::Forget(_) | Operation::BatchForget(_)
+        );
         let served = self.server.serve(&request, self.reply.payload());
         let delivery = match served.reply {
             Reply::Payload(len) => self.device.reply(served.unique, &mut self.reply, len),
@@ -119,7 +139,9 @@ impl<F: FileSystem> Queue<'_, F> {
             self.server.take_back(&served, self.reply.payload());
         }
         self.server.end(Some(&served));
+        forgets
     }
+
     /// Sends the reply that is in the pipe.
     fn splice(&self, unique: u64, len: usize) -> Delivery {
         let Some(splicer) = &self.server.splicer else {

@@ -3,6 +3,7 @@
 //! A request is answered exactly once: whoever wants to answer it must [`claim`](Place::claim) it first, the thread that
 //! serves it or the monitor that gives it up.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use super::context::Seat;
 use super::dev::Device;
 use super::metrics::{CacheEvent, CacheEvents, Recorder};
 use super::pool::Pool;
-use crate::sys::scheduling;
+use crate::sys::scheduling::{self, ThreadState};
 use crate::sys::uring::Exposed;
 
 /// No request; the kernel never uses this number.
@@ -176,9 +177,9 @@ impl Place {
         }
     }
 
-    /// Whether the thread runs or waits for a CPU.
-    pub(super) fn is_runnable(&self) -> bool {
-        scheduling::is_runnable(self.thread.load(Ordering::Relaxed))
+    /// Whether the thread wants to run.
+    pub(super) fn state(&self) -> io::Result<ThreadState> {
+        ThreadState::of(self.thread.load(Ordering::Relaxed))
     }
 
     /// The request in service if its caller has a signal that ends the wait for it, and the kernel may have lost the

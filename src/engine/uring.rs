@@ -19,6 +19,7 @@
 //! [classic transport](super::queue).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Rings {
     allowed: CpuSet,
     /// Bytes of payload of an entry.
     payload: usize,
+    /// All entries are registered: requests travel through them, but for those that only tell something.
+    open: AtomicBool,
     lobby: Lobby,
     pub(super) nudge: Nudge,
 }
@@ -72,6 +75,11 @@ struct Lobby {
 }
 
 impl Rings {
+    /// Whether the other requests have left `/dev/fuse` to FORGET and INTERRUPT.
+    pub(super) fn are_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Frees the calling thread of the CPU of the thread that started it.
     pub(super) fn run_anywhere(&self) {
         crate::sys::thread::stay_on(CpuSet::count(), &self.allowed);
@@ -119,6 +127,7 @@ impl<F: FileSystem> Opening<F> {
         let rings = Rings {
             allowed: crate::sys::thread::allowed_cpus()?,
             payload: payload_of(negotiated),
+            open: AtomicBool::new(false),
             lobby: Lobby::default(),
             nudge: Nudge::new(device.duplicate()?),
         };
@@ -151,7 +160,11 @@ impl<F: FileSystem> Opening<F> {
             pool.resign(LOBBY, true);
             return Err(io::Error::other(error.to_string()));
         }
-        self.opened.recv().map_err(io::Error::other)?
+        self.opened.recv().map_err(io::Error::other)??;
+        if let Some(rings) = &shared.rings {
+            rings.open.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 

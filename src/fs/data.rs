@@ -436,9 +436,11 @@ impl PassthroughFs {
             let was_fresh = inode.fresh.swap(false, Ordering::SeqCst);
             if inode.mount.is_covered() {
                 self.watch.unmute(&inode, &*file);
-                drop(file);
-                // What closing it did on the host, and what was written without asking the server.
-                if !was_fresh {
+                if was_fresh {
+                    self.watch.announce(&inode);
+                } else {
+                    drop(file);
+                    // What closing it did on the host, and what was written without asking the server.
                     self.watch.invalidate(node);
                 }
             }

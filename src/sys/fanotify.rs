@@ -253,6 +253,16 @@ impl<'a> FileId<'a> {
         Some(FileId(bytes.get(..end)?))
     }
 
+    /// The [`bytes`](Self::bytes) of the inode that `handle` names on the file system with this id.
+    #[must_use]
+    pub fn encode(file_system: [u8; 8], handle: &Handle) -> Box<[u8]> {
+        let (kind, bytes) = handle.parts();
+        let len = (bytes.len() as u32).to_ne_bytes();
+        [&file_system, &len[..], &kind.to_ne_bytes(), bytes]
+            .concat()
+            .into()
+    }
+
     /// Id of the file system, as of [`file_system_id`].
     #[must_use]
     pub fn file_system(&self) -> [u8; 8] {
@@ -415,10 +425,10 @@ mod tests {
             (events[1].happened, events[1].inode),
             (Happened::Q_OVERFLOW, None)
         );
-        assert_eq!(
-            events[2].inode.unwrap().handle(),
-            Handle::new(0x81, b"file")
-        );
+        let file = events[2].inode.unwrap();
+        assert_eq!(file.handle(), Handle::new(0x81, b"file"));
+        let encoded = FileId::encode(file.file_system(), &file.handle());
+        assert_eq!(*encoded, *file.bytes());
         assert_eq!(events[2].name, None);
     }
 

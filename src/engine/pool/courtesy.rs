@@ -17,7 +17,8 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::LOBBY;
 use crate::engine::seat::{Desk, Place};
-use crate::sys::{capability, scheduling};
+use crate::sys::capability;
+use crate::sys::scheduling::{self, Crowd, ThreadState};
 
 /// Requests between two looks that make a thread a busy one.
 const MANY: u64 = 12;
@@ -44,16 +45,28 @@ struct Seen {
     served: u64,
     /// Looks since its last request.
     still: u32,
+    /// Whether it wants to run, once that was asked.
+    state: Option<ThreadState>,
     /// It wanted to run at the last look, and had served nothing since the one before.
     waits: bool,
     /// It was made to come forward at the last look because it waited.
     suspect: bool,
 }
 
+impl Seen {
+    /// Whether the thread wants to run; false if that cannot be told.
+    fn wants_to_run(&mut self) -> bool {
+        if self.state.is_none() {
+            self.state = self.place.state().ok();
+        }
+        self.state.as_ref().is_some_and(ThreadState::is_runnable)
+    }
+}
+
 /// Decides which threads stand back.
 pub(super) struct Courtesy {
-    /// CPUs of the machine; none if no thread may stand back.
-    cpus: Option<usize>,
+    /// What wants to run on the machine, and its CPUs; none if no thread may stand back.
+    crowd: Option<(Crowd, usize)>,
     not_before: Instant,
     penalty: Duration,
     /// Looks at a crowd in a row.
@@ -66,10 +79,11 @@ impl Courtesy {
     pub(super) fn new() -> Courtesy {
         let may_return = capability::is_initial(capability::SYS_NICE);
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        let cpus = cpus
+            .and_then(|count| usize::try_from(count).ok())
+            .filter(|count| *count > 1 && may_return && scheduling::is_ordinary());
         Courtesy {
-            cpus: cpus
-                .and_then(|count| usize::try_from(count).ok())
-                .filter(|count| *count > 1 && may_return && scheduling::is_ordinary()),
+            crowd: cpus.and_then(|cpus| Some((Crowd::new().ok()?, cpus))),
             not_before: Instant::now(),
             penalty: PENALTY,
             crowded: 0,
@@ -79,7 +93,9 @@ impl Courtesy {
 
     /// A look of the monitor at the threads at `places`.
     pub(super) fn look(&mut self, places: &[Arc<Place>]) {
-        let Some(cpus) = self.cpus else { return };
+        let Some((crowd, cpus)) = &self.crowd else {
+            return;
+        };
         self.seen
             .retain(|seen| places.iter().any(|place| Arc::ptr_eq(place, &seen.place)));
         for place in places {
@@ -90,6 +106,7 @@ impl Courtesy {
                     place: Arc::clone(place),
                     served: place.served(),
                     still: 0,
+                    state: None,
                     waits: false,
                     suspect: false,
                 });
@@ -115,7 +132,8 @@ impl Courtesy {
                 (seen.still, seen.waits) = (0, false);
             } else {
                 seen.still += 1;
-                let waited = std::mem::replace(&mut seen.waits, seen.place.is_runnable());
+                let waits = seen.wants_to_run();
+                let waited = std::mem::replace(&mut seen.waits, waits);
                 seen.suspect = waited && seen.waits;
             }
             if seen.suspect || seen.still >= PAUSE {
@@ -129,7 +147,9 @@ impl Courtesy {
             return;
         }
         // The calling thread is one of them.
-        let crowded = scheduling::runnable().map_or(true, |count| count > CROWDED * cpus + 1);
+        let crowded = crowd
+            .count()
+            .map_or(true, |count| count > CROWDED * cpus + 1);
         self.crowded = if crowded { self.crowded + 1 } else { 0 };
         if self.crowded < CROWDED_LOOKS {
             if now >= self.not_before && !crowded {

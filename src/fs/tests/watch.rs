@@ -5,8 +5,8 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::engine::TRUST;
 use crate::fs::lookup::Node;
-use crate::fs::watch::TRUST;
 use crate::sys::fanotify::Queue;
 use crate::sys::{clock, stat};
 

@@ -43,13 +43,13 @@ use parking_lot::{Mutex, RwLock};
 
 use super::inode::Inode;
 use super::mounts::Mount;
-use crate::engine::{NodeId, Notifier};
+use crate::engine::{NodeId, Notifier, TRUST};
 use crate::sys::clock;
 use crate::sys::fanotify::{Group, Queue, Report, file_system_id};
 pub use thread::Known;
 
-/// How long an answer may be on its way to the kernel, twice.
-pub const TRUST: Duration = Duration::from_secs(1);
+/// New inodes that are kept for the thread at most, which looks a hundred times a second while there are events.
+const ANNOUNCED: usize = 4096;
 
 /// How long the end of a session waits for the thread, which may hang with the host's file system.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -133,6 +133,8 @@ pub struct Watch {
     /// When events were taken up last.
     taken_up: AtomicU64,
     counters: Counters,
+    /// New inodes that the thread is about to hear of.
+    announced: Mutex<Vec<Weak<Inode>>>,
     /// None if the policy does not ask for a watch.
     wake: Option<EventFd>,
     /// How long the thread waits before it listens.
@@ -161,6 +163,7 @@ impl Watch {
             pending: AtomicBool::new(false),
             taken_up: AtomicU64::new(0),
             counters: Counters::default(),
+            announced: Mutex::default(),
             wake: None,
             delay: Duration::ZERO,
             table: Mutex::default(),
@@ -366,6 +369,27 @@ impl Watch {
         {
             let _ = groups.inodes.unmute(fd);
         }
+    }
+
+    /// `inode` was just made and closed by those who use the mount: the host is about to report that, in the name of who
+    /// closed it.
+    pub fn announce(&self, inode: &Arc<Inode>) {
+        if self.up.load(Ordering::SeqCst) != 0 {
+            let mut announced = self.announced.lock();
+            if announced.len() < ANNOUNCED {
+                announced.push(Arc::downgrade(inode));
+            }
+        }
+    }
+
+    /// What events call the file system of `inode`.
+    fn file_system(&self, inode: &Inode) -> Option<[u8; 8]> {
+        let shown = |mount: &Weak<Mount>| std::ptr::eq(mount.as_ptr(), Arc::as_ptr(&inode.mount));
+        let superblocks = self.superblocks.read();
+        let same = superblocks
+            .iter()
+            .find(|known| known.device == inode.key.dev && known.mounts.iter().any(shown));
+        same.map(|known| known.id)
     }
 
     /// Drops the cached attributes of `node`.

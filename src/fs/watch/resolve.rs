@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::fs::descriptors::HOLD;
+use crate::fs::inode::{Inode, Key};
 use crate::fs::mounts::Mount;
 use crate::sys::fanotify::FileId;
+use crate::sys::handle::Handle;
 use crate::sys::stat;
 
 /// Handles that are remembered, twice: the older half goes when the younger one is full.
@@ -41,11 +43,29 @@ impl Resolver {
             Some(found) => found,
             None => look(file, mounts)?,
         };
+        self.remember(key.into(), found);
+        found
+    }
+
+    /// Takes up where the handle of `inode` leads to, which is on the file system that events call `file_system`: that costs
+    /// less than to follow the handle.
+    pub fn learn(&mut self, file_system: [u8; 8], inode: &Inode) {
+        let Some(fd) = inode.ways.lock().fd.clone() else {
+            return;
+        };
+        if let Ok(handle) = Handle::of(&*fd) {
+            let Key { dev, ino, .. } = inode.key;
+            let file = FileId::encode(file_system, &handle);
+            let key = [&dev.to_ne_bytes(), &*file].concat();
+            self.remember(key.into(), Some((dev, ino)));
+        }
+    }
+
+    fn remember(&mut self, key: Box<[u8]>, found: Found) {
         if self.young.len() >= HALF {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key.into(), found);
-        found
+        self.young.insert(key, found);
     }
 }
 

@@ -3,7 +3,6 @@
 //! Something that happens after a pause is told at once; then events gather for [`GATHER`], so that a busy host costs at most
 //! a hundred rounds a second. If the thread cannot go on, everything is made stale and nothing is trusted for long any more.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -22,8 +21,8 @@ use nix::sys::stat::Mode;
 
 use super::gather::{Change, Gathered};
 use super::resolve::Resolver;
-use super::{Groups, TRUST, Watch, mountings};
-use crate::engine::{NodeId, Notifier};
+use super::{Groups, Watch, mountings};
+use crate::engine::{Again, Notification, Notifier, TRUST};
 use crate::fs::inode::{Inode, Key};
 use crate::fs::synthetic::Overlay;
 use crate::fs::table::Table;
@@ -36,6 +35,9 @@ const GATHER: Duration = Duration::from_millis(10);
 /// Bytes of events read at a time, and how often in one round.
 const BUFFER: usize = 64 * 1024;
 const READS: usize = 64;
+
+/// Notifications that are handed over at a time.
+const AT_ONCE: usize = 256;
 
 /// What the thread finds inodes in.
 pub struct Known {
@@ -62,13 +64,6 @@ impl Known {
     }
 }
 
-/// What is told once more.
-enum Again {
-    Names(NodeId, Vec<OsString>),
-    Inode(NodeId, i64),
-    Everything,
-}
-
 /// Why the thread wakes up.
 enum Woken {
     End,
@@ -85,8 +80,10 @@ struct Worker<'a> {
     resolver: Resolver,
     gathered: Gathered,
     buffer: Vec<u8>,
-    /// By the time it is due.
-    again: VecDeque<(u64, Again)>,
+    /// What the kernel is told next.
+    telling: Vec<Notification>,
+    /// When everything is told once more.
+    everything_again: Option<u64>,
 }
 
 /// Body of the thread; `mount_table` is a `mountinfo`.
@@ -113,7 +110,8 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
         resolver: Resolver::default(),
         gathered: Gathered::default(),
         buffer: vec![0; BUFFER],
-        again: VecDeque::new(),
+        telling: Vec::new(),
+        everything_again: None,
     };
     let result = catch_unwind(AssertUnwindSafe(|| worker.work(mount_table)));
     watch.up.store(0, Ordering::SeqCst);
@@ -153,7 +151,11 @@ impl Worker<'_> {
             }
             self.read()?;
             self.tell();
-            self.tell_again();
+            if self.everything_again.is_some_and(|due| due <= begin) {
+                self.everything_again = None;
+                self.everything();
+            }
+            self.hand_over();
             let spent = Duration::from_nanos(clock::now().saturating_sub(begin));
             if let Woken::End = pause(self.wake, GATHER.saturating_sub(spent))? {
                 return Ok(());
@@ -163,9 +165,9 @@ impl Worker<'_> {
 
     /// Waits until something happens or is due.
     fn wait(&self, mount_table: &mountings::Table) -> io::Result<Woken> {
-        let timeout = match self.again.front() {
+        let timeout = match self.everything_again {
             None => PollTimeout::NONE,
-            Some((due, _)) => {
+            Some(due) => {
                 let left = Duration::from_nanos(due.saturating_sub(clock::now()));
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             }
@@ -223,7 +225,14 @@ impl Worker<'_> {
                 .overflows
                 .fetch_add(1, Ordering::Relaxed);
             self.everything();
-            self.later(Again::Everything);
+            self.everything_again = Some(clock::now() + TRUST.as_nanos() as u64);
+        }
+        for inode in std::mem::take(&mut *self.watch.announced.lock()) {
+            if let Some(inode) = inode.upgrade()
+                && let Some(file_system) = self.watch.file_system(&inode)
+            {
+                self.resolver.learn(file_system, &inode);
+            }
         }
         let mut gathered = std::mem::take(&mut self.gathered);
         gathered.take(|file, change, names| self.tell_one(file, change, names));
@@ -275,19 +284,39 @@ impl Worker<'_> {
         if inode.kind == libc::S_IFREG && happened.contains(Happened::MODIFY) {
             self.written_to(inode);
         }
-        for name in &names {
-            self.notifier.invalidate_entry(inode.node, name);
-        }
-        self.notifier.invalidate_inode(inode.node, offset, 0);
+        // Nothing older than what it is told overtakes what the kernel knows of a file already.
+        let again = match clock::now().saturating_sub(inode.asked.load(Ordering::Relaxed)) {
+            age if age >= TRUST.as_nanos() as u64 => Again::Never,
+            _ if inode.kind == libc::S_IFREG => Again::IfUnknown,
+            _ => Again::Always,
+        };
+        let parent = inode.node;
+        let names = names.into_iter();
+        self.telling
+            .extend(names.map(|name| Notification::InvalidateEntry {
+                parent,
+                name,
+                again,
+            }));
+        self.telling.push(Notification::InvalidateInode {
+            node: inode.node,
+            offset,
+            len: 0,
+            again,
+        });
         if happened.contains(Happened::ATTRIB) && is_deleted(inode) {
-            self.notifier.prune(vec![inode.node]);
+            let nodes = vec![inode.node];
+            self.telling.push(Notification::Prune { nodes });
         }
-        let asked = inode.asked.load(Ordering::Relaxed);
-        if clock::now().saturating_sub(asked) < TRUST.as_nanos() as u64 {
-            if !names.is_empty() {
-                self.later(Again::Names(inode.node, names));
-            }
-            self.later(Again::Inode(inode.node, offset));
+        if self.telling.len() >= AT_ONCE {
+            self.hand_over();
+        }
+    }
+
+    /// Hands what is to be told to the notifier.
+    fn hand_over(&mut self) {
+        if !self.telling.is_empty() {
+            self.notifier.tell(self.telling.drain(..));
         }
     }
 
@@ -310,32 +339,10 @@ impl Worker<'_> {
         }
     }
 
-    fn later(&mut self, what: Again) {
-        let due = clock::now() + TRUST.as_nanos() as u64;
-        self.again.push_back((due, what));
-    }
-
-    fn tell_again(&mut self) {
-        let now = clock::now();
-        while self.again.front().is_some_and(|(due, _)| *due <= now) {
-            match self.again.pop_front() {
-                Some((_, Again::Names(parent, names))) => {
-                    for name in names {
-                        self.notifier.invalidate_entry(parent, &name);
-                    }
-                }
-                Some((_, Again::Inode(node, offset))) => {
-                    self.notifier.invalidate_inode(node, offset, 0);
-                }
-                Some((_, Again::Everything)) => self.everything(),
-                None => break,
-            }
-        }
-    }
-
     /// Makes everything stale: all attributes, contents and listings, all names that exist, and, where the kernel can drop
     /// inodes that are not in use, those that do not.
     fn everything(&mut self) {
+        self.hand_over();
         let all = self.known.all();
         for inode in &all {
             if inode.is_dir() {
