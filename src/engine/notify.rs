@@ -364,3 +364,59 @@ impl Notifier {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invalidate(node: u64, again: Again) -> Notification {
+        Notification::InvalidateInode {
+            node: NodeId(node),
+            offset: 0,
+            len: 0,
+            again,
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_knew_need_not_be_repeated() {
+        for (again, known, repeated) in [
+            (Again::Never, false, false),
+            (Again::IfUnknown, true, false),
+            (Again::IfUnknown, false, true),
+            (Again::Always, true, true),
+        ] {
+            let second = invalidate(2, again).once_more(known);
+            assert_eq!(second.is_some(), repeated, "{again:?}, {known}");
+            // There is no third time.
+            assert!(second.is_none_or(|second| second.once_more(false).is_none()));
+        }
+        let prune = Notification::Prune {
+            nodes: vec![NodeId(2)],
+        };
+        assert!(prune.once_more(false).is_none());
+    }
+
+    #[test]
+    fn what_is_told_once_more_waits_until_it_is_due() {
+        let mut queue = Queue::default();
+        assert!(matches!(queue.next(), Err(None)));
+        let now = Instant::now();
+        let node = |found: &Notification| match found {
+            Notification::InvalidateInode { node, .. } => node.0,
+            _ => 0,
+        };
+        queue.later.push_back((now, invalidate(1, Again::Never)));
+        let tomorrow = now + Duration::from_secs(86_400);
+        queue
+            .later
+            .push_back((tomorrow, invalidate(2, Again::Never)));
+        queue.pending.push_back(invalidate(3, Again::Never));
+        assert!(queue.next().is_ok_and(|found| node(&found) == 3));
+        assert!(queue.next().is_ok_and(|found| node(&found) == 1));
+        let Err(Some(left)) = queue.next() else {
+            panic!("nothing is due before tomorrow");
+        };
+        assert!(left > Duration::from_secs(86_000));
+    }
+}

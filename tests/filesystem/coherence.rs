@@ -15,6 +15,7 @@ use crate::support::backing::{Kind, unlink};
 use crate::support::counts::Counts;
 use crate::support::kernel;
 use crate::support::mount::Mount;
+use crate::support::parameter::Uring;
 use crate::support::runner::Suite;
 use crate::support::server::{Peer, peer};
 use crate::support::{rootless, runner::Skip, wait};
@@ -51,6 +52,8 @@ pub fn add(suite: &mut Suite) {
     suite.test("walking_again_asks_for_nothing", walking_again);
     suite.test("a_deleted_file_gives_its_space_back", deleted);
     suite.test("heavy_writers_are_not_listened_to", heavy_writer);
+    suite.test("a_file_that_the_kernel_knows_is_told_of_once", told_once);
+    suite.test("inodes_to_forget_are_gathered", gathered);
 }
 
 /// A mount that has listened for a moment: what was asked before that is not kept for long.
@@ -589,6 +592,94 @@ fn heavy_writer() -> Result<()> {
         fs::metadata(mount.at("file")).is_ok_and(|now| now.len() == size + 5)
     })?;
     mount.close()
+}
+
+/// Only of what the kernel may not have known yet it is told a second time.
+fn told_once() -> Result<()> {
+    rootless::need("fanotify")?;
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("is about this server").into());
+    }
+    let mut mount = Mount::new(Kind::Tmpfs, &["cache=coherent"])?;
+    let told = |mount: &mut Mount| -> Result<u64> {
+        let told = Counts::of(mount)?.report.notifications;
+        Ok(told.context("notifications are counted")?.inodes)
+    };
+    let watched = wait::until(wait::LONG, || {
+        let _ = fs::read_dir(mount.path());
+        Counts::of(&mut mount).is_ok_and(|counts| counts.report.file_system.covered_mounts > 0)
+    });
+    if !watched {
+        mount.close()?;
+        return Err(Skip::new("needs fanotify").into());
+    }
+    if !kernel::is_at_least(6, 14) {
+        mount.close()?;
+        return Err(
+            Skip::new("that the kernel counts the inodes it drops needs Linux 6.14").into(),
+        );
+    }
+    fs::write(mount.host("file"), "")?;
+    fs::metadata(mount.at("file"))?;
+    append(&mount.host("file"), b"text")?;
+    seen("what the host appends", || {
+        fs::metadata(mount.at("file")).is_ok_and(|now| now.len() == 4)
+    })?;
+    // What has happened before may be told again until a second has passed.
+    std::thread::sleep(Duration::from_millis(1500));
+    fs::metadata(mount.at("file"))?;
+    let before = told(&mut mount)?;
+    append(&mount.host("file"), b"text")?;
+    seen("what the host appends", || {
+        fs::metadata(mount.at("file")).is_ok_and(|now| now.len() == 8)
+    })?;
+    std::thread::sleep(Duration::from_millis(300));
+    let now = told(&mut mount)?;
+    ensure!(now > before, "nothing was told");
+    std::thread::sleep(Duration::from_millis(1200));
+    let later = told(&mut mount)?;
+    ensure!(later == now, "told {} more times later", later - now);
+    mount.close()
+}
+
+/// Where only FORGET and INTERRUPT come from `/dev/fuse`, the kernel gathers inodes to forget.
+fn gathered() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("requests are counted by cntr").into());
+    }
+    if !Uring::is_enabled() {
+        return Err(Skip::new("this kernel has no FUSE over io_uring").into());
+    }
+    let mut mount = Mount::new(Kind::Tmpfs, &["transport=uring"])?;
+    const FILES: u64 = 1000;
+    let mut asked = Vec::new();
+    let few = wait::until(wait::LONG, || {
+        asked.push(requests_to_forget(&mut mount, FILES));
+        // A machine that is busy with other tests removes few files in the time they are gathered.
+        matches!(asked.last(), Some(Ok(count)) if *count < FILES * 3 / 4)
+    });
+    ensure!(few, "{FILES} files were forgotten in {asked:?} requests");
+    mount.close()
+}
+
+/// Makes and removes `files`; how many requests tell the server to forget them.
+fn requests_to_forget(mount: &mut Mount, files: u64) -> Result<u64> {
+    let forgets = |mount: &mut Mount| -> Result<u64> {
+        Ok(Counts::of(mount)?.of_operations(&["FORGET", "BATCH_FORGET"]))
+    };
+    let paths: Vec<_> = (0..files)
+        .map(|file| mount.at(format!("file-{file}")))
+        .collect();
+    paths
+        .iter()
+        .try_for_each(|path| File::create(path).map(drop))?;
+    let before = forgets(mount)?;
+    paths.iter().try_for_each(fs::remove_file)?;
+    let gone = wait::until(wait::LONG, || {
+        Counts::of(mount).is_ok_and(|counts| counts.report.file_system.inodes < files / 10)
+    });
+    ensure!(gone, "removed files are not forgotten");
+    Ok(forgets(mount)? - before)
 }
 
 fn append(path: &Path, text: &[u8]) -> Result<()> {

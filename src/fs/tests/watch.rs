@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::engine::TRUST;
+use crate::fs::inode::Key;
 use crate::fs::lookup::Node;
-use crate::sys::fanotify::Queue;
+use crate::fs::watch::resolve::Resolver;
+use crate::sys::fanotify::{Events, Group, Happened, Queue, Report, file_system_id};
 use crate::sys::{clock, stat};
 
 type Told = (NodeId, Option<i64>, Option<std::ffi::OsString>);
@@ -206,4 +208,48 @@ fn after_lost_events_everything_is_stale() {
         told.contains(&(NodeId::ROOT, None, Some("after".into())))
     });
     served.fs.destroy();
+}
+
+#[test]
+fn a_new_file_is_known_by_what_events_call_it() {
+    if not_root() {
+        return;
+    }
+    private_mounts();
+    let dir = TempDir::new().unwrap();
+    mount_tmpfs(dir.path());
+    let served = Served::over(dir.path(), |_| ());
+    let group = match Group::new(Report::Inodes, Queue::default()) {
+        Ok(group) => group,
+        Err(error) => return eprintln!("skipped: no fanotify: {error}"),
+    };
+    let top = File::open(dir.path()).unwrap();
+    group.mark(&top).unwrap();
+    let (entry, opened) = served
+        .fs
+        .create(
+            &served.cx(),
+            NodeId::ROOT,
+            OsStr::new("file"),
+            libc::O_WRONLY as u32,
+            &creation(0o644, 0),
+        )
+        .unwrap();
+    served.fs.release(entry.node, opened.fh, None);
+    let Node::Host(inode) = served.fs.node(entry.node).unwrap() else {
+        panic!("the file is the host's");
+    };
+    let mut resolver = Resolver::default();
+    resolver.learn(file_system_id(&top).unwrap(), &inode);
+    let mut buffer = [0; 4096];
+    let len = group.read(&mut buffer).unwrap();
+    let closed = Events::new(&buffer[..len])
+        .find(|event| event.happened.contains(Happened::CLOSE_WRITE))
+        .expect("closing is told");
+    let Key { dev, ino, .. } = inode.key;
+    // Without a mount it cannot look for itself.
+    let file = closed.inode.unwrap();
+    assert_eq!(resolver.find(file, dev, &[]), Some((dev, ino)));
+    assert_eq!(resolver.find(file, dev + 1, &[]), None);
+    served.fs.forget(entry.node, 1);
 }

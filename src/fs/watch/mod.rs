@@ -25,7 +25,7 @@
 
 mod gather;
 mod mountings;
-mod resolve;
+pub(super) mod resolve;
 mod thread;
 
 use std::cell::RefCell;
