@@ -1,5 +1,6 @@
 //! cntr's own part while a session is set up and runs: forks the session, listens, gives up in time, cleans up.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::sys::process::{self, Fork, Parenthood, Patience, fork};
 
 /// How long processes that were killed may take to go.
 const REAPING: Duration = Duration::from_secs(2);
+
+/// How long a server needs to hear of files that were closed.
+const REST: Duration = Duration::from_micros(500);
 
 /// What the set-up of a session led to.
 enum Outcome {
@@ -59,7 +63,11 @@ pub fn run(
     drop(session);
     let mut listener = Listener::new(ours, Step::ForkSession);
     let mut command = None;
-    let outcome = listen(&mut listener, &mut command, deadline, signals);
+    let mut mounts = None;
+    let outcome = listen(&mut listener, deadline, signals, |pid| {
+        command = Some(pid);
+        mounts = server.as_ref().and_then(|_| Mounts::of(pid));
+    });
     // A process that still sets itself up finds nobody to report to, and ends.
     drop(listener);
     let result = match outcome {
@@ -75,6 +83,9 @@ pub fn run(
             Err(failure)
         }
     };
+    if let Some(mounts) = mounts {
+        mounts.let_go();
+    }
     if let Some(server) = server {
         server.end();
     }
@@ -82,19 +93,46 @@ pub fn run(
     result
 }
 
+/// The mounts of a session with a server, held until its command has ended.
+///
+/// The kernel closes the files of a process that ends right before it unmounts what only that process had. Over
+/// io_uring the server is then just being told of it, and an entry that is not at rest keeps the kernel, and everybody who
+/// waits for the command, for 50 ms (`FUSE_URING_TEARDOWN_INTERVAL`).
+struct Mounts(File);
+
+impl Mounts {
+    /// Those of the process `pid`; none if they are out of reach, which only costs time.
+    fn of(pid: Pid) -> Option<Mounts> {
+        let namespace = File::open(format!("/proc/{pid}/ns/mnt"));
+        namespace.ok().map(Mounts)
+    }
+
+    /// Lets go of them, once the server has had the time to hear of closed files.
+    fn let_go(self) {
+        std::thread::sleep(REST);
+        drop(self.0);
+    }
+}
+
+/// Tells `started` which process will be the command, which runs when this returns.
 fn listen(
     listener: &mut Listener,
-    command: &mut Option<Pid>,
     deadline: Deadline,
     signals: &Signals,
+    mut started: impl FnMut(Pid),
 ) -> Result<Outcome, Failure> {
+    let mut command = None;
     let mut terminal = None;
     let mut executing = false;
     loop {
         let heard = listener.hear(deadline, signals.fd());
         let last = listener.last_step();
         match heard.map_err(|error| Failure::system(last, "hand-shake", error))? {
-            Heard::Message(Message::Command(pid), _) => *command = Some(Pid::from_raw(pid)),
+            Heard::Message(Message::Command(pid), _) => {
+                let pid = Pid::from_raw(pid);
+                command = Some(pid);
+                started(pid);
+            }
             Heard::Message(Message::Terminal, descriptor) => terminal = descriptor,
             Heard::Message(Message::Executing, _) => executing = true,
             Heard::Message(Message::Failed(failure), _) => return Err(failure),
@@ -109,7 +147,7 @@ fn listen(
                     .remedy("run it again with -v to see where it stops"));
             }
             Heard::End => {
-                return match (*command, executing) {
+                return match (command, executing) {
                     (Some(command), true) => Ok(Outcome::Running { command, terminal }),
                     _ => Err(Failure::new(last, "", "the process that did it died")),
                 };

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = crate::cases! {
     a_hang_is_given_up;
     limits_too_low_are_named;
     notes_are_printed_with_v;
+    the_end_is_not_waited_for;
 };
 
 /// Steps that cntr itself takes before there is another process.
@@ -158,4 +159,27 @@ fn notes_are_printed_with_v() -> Result<(), Failed> {
     }
     let quiet = target.attach(&[], &["true"])?;
     same("quiet", text(&quiet.stderr), String::new())
+}
+
+/// Over io_uring the kernel looks again after 50 ms if files are still being closed when a session is unmounted.
+fn the_end_is_not_waited_for() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let end = Instant::now() + crate::fake::deadline();
+    let mut medians = Vec::new();
+    // Beside other tests anything may take long for a while.
+    while Instant::now() < end {
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let (output, time) = attach(&target, &[])?;
+            same("exit code", output.status.code(), Some(0))?;
+            times.push(time);
+        }
+        times.sort();
+        if times[4] < Duration::from_millis(45) {
+            return Ok(());
+        }
+        medians.push(times[4]);
+    }
+    Err(format!("entering, running true and leaving takes {medians:?}").into())
 }
