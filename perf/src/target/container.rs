@@ -104,11 +104,16 @@ impl Container {
         let mut run = docker_command(&control, ["run", "--detach", "--pull", "never"])
             .args(["--network", "none", "--security-opt", "seccomp=unconfined"])
             .args(["--shm-size", "1g", "--name", &name]);
-        for (path, mode) in shared(backing) {
-            run = run.arg("--volume").arg(volume(&path, mode));
+        let shared = shared(backing);
+        for (path, mode) in &shared {
+            run = run.arg("--volume").arg(volume(path, mode));
+        }
+        // The host's, if something that is needed lies in there itself.
+        if !shared.iter().any(|(path, _)| path == Path::new("/tmp")) {
+            run = run.args(["--tmpfs", "/tmp:exec,mode=1777"]);
         }
         let sleep = tool::find("sleep").unwrap_or_else(|| PathBuf::from("/bin/sleep"));
-        run.args(["--tmpfs", "/tmp:exec,mode=1777", &name])
+        run.arg(&name)
             .arg(sleep)
             .arg("infinity")
             .run()
