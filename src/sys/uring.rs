@@ -352,6 +352,8 @@ impl Ring<'_> {
 
     fn enter(&mut self, want: usize) -> io::Result<()> {
         self.submissions.sync();
+        // What was read last counts as unread until this returns, so the call that hands a reply over does not wait, the next
+        // one does. On its way back to us between them the thread lets its caller run: waiting at once is slower by 5 %.
         let entered = self.submitter.submit_and_wait(want);
         self.submissions.sync();
         self.completions.sync();

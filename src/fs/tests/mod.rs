@@ -14,12 +14,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use fuse_proto::dirent::{DirentPlusWriter, DirentWriter};
+use fuse_proto::flags::InitFlags;
+use fuse_proto::fuse_file_lock;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use super::*;
-use crate::engine::Detached;
+use crate::engine::{
+    Context, Creation, Data, Detached, Entry, FileHandle, FileSystem, IoctlRequest, LockRequest,
+    Opened, Payload, ReadRequest, Result, SetAttr, WriteRequest,
+};
+use crate::sys::stat;
 
 /// Says why a test did not run; true if it has to be skipped.
 fn not_root() -> bool {
