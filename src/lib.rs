@@ -8,6 +8,7 @@
 //! | [`control`] | asks a running server what it does |
 //! | [`engine`] | speaks FUSE with the kernel; serves any file system |
 //! | [`fs`] | serves a host directory tree |
+//! | [`resolve`] | finds a process of what a user calls a container |
 //! | [`sys`] | the unsafe code: wrappers of system calls |
 #![deny(unsafe_code)]
 
@@ -17,4 +18,5 @@ pub mod container;
 pub mod control;
 pub mod engine;
 pub mod fs;
+pub mod resolve;
 pub mod sys;

@@ -16,14 +16,15 @@ use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
 use crate::attach::{self, Wishes};
 use crate::fs::CachePolicy;
+use crate::resolve::{self, Engine, Reference};
 
 /// Open a shell, or run a command of the host, inside a container
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
-    /// A process of the container, usually its first one
-    #[arg(value_name = "PID", value_parser = parse_target)]
-    pub target: Pid,
+    /// The container: its name or id, the number of a process of it, or SCHEME://NAME as in docker://web
+    #[arg(value_name = "CONTAINER")]
+    pub target: Reference,
     /// Command to run [default: $SHELL -l]
     #[arg(
         value_name = "COMMAND",
@@ -45,6 +46,9 @@ pub struct AttachArgs {
 /// What `attach` and `exec` have in common.
 #[derive(clap::Args, Debug)]
 pub struct SessionArgs {
+    /// Where to look for the container [default: everywhere]
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub types: Vec<Engine>,
     /// Set a variable, or pass on the caller's value of it; can be given several times
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<Setting>,
@@ -61,28 +65,20 @@ pub struct SessionArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  cntr attach 1234                        a shell with your tools; the container is at /var/lib/cntr
-  cntr attach 1234 -- strace -p 1         trace the container's first process
+  cntr attach web                         a shell with your tools; the container is at /var/lib/cntr
+  cntr attach docker://web -- strace -p 1 trace the first process of Docker's container
+  cntr attach -t podman,lxc web           only Podman and LXC are asked
   cntr attach 1234 vim /var/lib/cntr/etc/app.conf
-  tar c . | cntr attach 1234 -- tar x -C /var/lib/cntr/srv
-  cntr attach --host ro 1234              look, but change nothing on the host
-  CNTR_BASE_DIR=/c cntr attach 1234       have the container at /c instead
+  tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
+  cntr attach --host ro web               look, but change nothing on the host
+  CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
+
+A number is a process if there is one, else the start of an id. All engines whose tool is installed are asked at once.
 
 The session has the container's namespaces, cgroups, users, capabilities and limits. /proc, /sys, /dev and the passwd,
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
 the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
-
-/// A process, for a start.
-pub(super) fn parse_target(text: &str) -> Result<Pid, String> {
-    match text.parse() {
-        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
-        _ => Err(
-            "a process id is needed; the container's engine tells it, as `docker inspect --format '{{.State.Pid}}' NAME`"
-                .to_owned(),
-        ),
-    }
-}
 
 fn parse_access(text: &str) -> Result<Access, String> {
     match text {
@@ -97,6 +93,13 @@ fn parse_cache(text: &str) -> Result<CachePolicy, String> {
 }
 
 impl SessionArgs {
+    /// A process of what `target` says.
+    pub(super) fn find(&self, target: &Reference) -> anyhow::Result<Pid> {
+        let found = resolve::resolve(target, &self.types)?;
+        tracing::info!("the target is {found}");
+        Ok(found.pid)
+    }
+
     /// What the session code calls the same.
     pub(super) fn wishes(&self, command: &[OsString]) -> Wishes {
         Wishes {
@@ -119,7 +122,8 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
         cache: args.cache.unwrap_or_default(),
         ..args.session.wishes(&args.command)
     };
-    conclude(attach::attach(args.target, &wishes))
+    let pid = args.session.find(&args.target)?;
+    conclude(attach::attach(pid, &wishes))
 }
 
 /// The exit code for the end of a session: the command's; 126 and 127 if it could not be executed.

@@ -6,23 +6,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use nix::unistd::Pid;
 
 use super::Global;
-use super::attach::{SessionArgs, conclude, parse_target};
+use super::attach::{SessionArgs, conclude};
 use crate::attach::{self, inside};
+use crate::resolve::Reference;
 
 /// Run a command of the container's own, without the host's files
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = EXAMPLES,
-    override_usage = "cntr exec [OPTIONS] PID [--] [COMMAND]...\n       cntr exec [OPTIONS] -- [COMMAND]..."
+    override_usage = "cntr exec [OPTIONS] CONTAINER [--] [COMMAND]...\n       cntr exec [OPTIONS] -- [COMMAND]..."
 )]
 pub struct ExecArgs {
-    /// A process of the container; not needed inside a session
+    /// The container: its name or id, the number of a process of it, or SCHEME://NAME; not needed inside a session
     // What follows `--` is the command, whether a target came before it or not.
-    #[arg(value_name = "PID", value_parser = parse_target, value_terminator = "--")]
-    pub target: Option<Pid>,
+    #[arg(value_name = "CONTAINER", value_terminator = "--")]
+    pub target: Option<Reference>,
     /// Command to run [default: sh]
     #[arg(
         value_name = "COMMAND",
@@ -36,14 +36,23 @@ pub struct ExecArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  cntr exec 1234 /bin/sh                  like docker exec: the container's root, user, environment, directory
+  cntr exec web /bin/sh                   like docker exec: the container's root, user, environment, directory
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
 
 /// Runs `cntr exec`.
 pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = args.session.wishes(&args.command);
-    match args.target {
-        Some(pid) => conclude(attach::exec(pid, &wishes)),
+    match &args.target {
+        Some(target) => {
+            let pid = args.session.find(target).map_err(|error| {
+                if inside::Session::find().is_some() {
+                    error.context("inside a session the command follows `--`")
+                } else {
+                    error
+                }
+            })?;
+            conclude(attach::exec(pid, &wishes))
+        }
         None => run_inside(args),
     }
 }
@@ -52,7 +61,7 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
 fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
     let Some(session) = inside::Session::find() else {
         bail!(
-            "this is no session of `cntr attach`: say which process of the container is meant, as in `cntr exec PID -- COMMAND`"
+            "this is no session of `cntr attach`: say which container is meant, as in `cntr exec NAME -- COMMAND`"
         );
     };
     let command: Vec<CString> = args
@@ -92,7 +101,8 @@ mod tests {
                 .map(|word| word.into_string().unwrap())
                 .collect();
             (
-                args.target.map(Pid::as_raw),
+                args.target
+                    .and_then(|target| target.name.parse::<i32>().ok()),
                 args.session.env.len(),
                 command.join(" "),
             )
@@ -114,6 +124,6 @@ mod tests {
             let (target, settings, command) = parse(line);
             assert_eq!((target, settings, command.as_str()), expected, "{line}");
         }
-        assert!(Exec::try_parse_from(["exec", "sh"]).is_err());
+        assert!(Exec::try_parse_from(["exec", "no-scheme://sh"]).is_err());
     }
 }

@@ -5,6 +5,7 @@ mod container;
 mod fake;
 mod files;
 mod identity;
+mod names;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod process;
@@ -61,6 +62,7 @@ fn main() {
         ("container", container::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
+        ("names", names::CASES),
         ("process", process::CASES),
         ("setup", setup::CASES),
         ("terminal", terminal::CASES),

@@ -1,0 +1,76 @@
+//! LXC.
+
+use nix::unistd::Pid;
+
+use super::ask::{Output, Question};
+use super::{Answer, Engine, Found};
+
+pub fn begin(name: &str) -> Answer {
+    Answer::Further(vec![Question::new(
+        "lxc-info",
+        ["--state", "--pid", "--name", name],
+        read,
+    )])
+}
+
+fn read(engine: Engine, name: &str, output: &Output) -> Answer {
+    // Some versions complain on standard output.
+    let said = format!("{}\n{}", output.stdout, output.complaint);
+    if said.contains("doesn't exist") || said.contains("does not exist") {
+        return Answer::Unknown;
+    }
+    if !output.success {
+        return output.failed();
+    }
+    let field = |wanted: &str| {
+        output.stdout.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim().eq_ignore_ascii_case(wanted)).then(|| value.trim())
+        })
+    };
+    match field("pid").and_then(|pid| pid.parse().ok()) {
+        Some(pid) if pid > 0 => Answer::Found(vec![Found {
+            engine,
+            name: name.to_owned(),
+            pid: Pid::from_raw(pid),
+        }]),
+        _ => match field("state") {
+            Some(state) => Answer::NotRunning(format!("{name} ({})", state.to_lowercase())),
+            None => Answer::Failed("its answer has neither a state nor a process".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(success: bool, stdout: &str, complaint: &str) -> Answer {
+        let output = Output {
+            success,
+            stdout: stdout.to_owned(),
+            complaint: complaint.to_owned(),
+        };
+        read(Engine::Lxc, "web", &output)
+    }
+
+    #[test]
+    fn answers() {
+        let found = Found {
+            engine: Engine::Lxc,
+            name: "web".to_owned(),
+            pid: Pid::from_raw(1234),
+        };
+        let running = "State:          RUNNING\nPID:            1234\n";
+        assert_eq!(said(true, running, ""), Answer::Found(vec![found]));
+        let stopped = Answer::NotRunning("web (stopped)".to_owned());
+        assert_eq!(said(true, "State:          STOPPED\n", ""), stopped);
+        assert_eq!(said(false, "web doesn't exist\n", ""), Answer::Unknown);
+        assert_eq!(said(false, "", "web doesn't exist"), Answer::Unknown);
+        assert!(matches!(said(true, "", ""), Answer::Failed(_)));
+        assert!(matches!(
+            said(false, "", "Permission denied"),
+            Answer::Failed(_)
+        ));
+    }
+}

@@ -1,0 +1,89 @@
+//! runc and crun, used by themselves: containers below their default directory.
+
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+use super::ask::{Output, Question};
+use super::{Answer, Engine, Found};
+
+#[derive(Deserialize)]
+struct State {
+    #[serde(default)]
+    pid: i32,
+    #[serde(default)]
+    status: String,
+}
+
+pub fn begin(engine: Engine, name: &str) -> Answer {
+    let program = match engine {
+        Engine::Crun => "crun",
+        _ => "runc",
+    };
+    Answer::Further(vec![Question::new(program, ["state", name], read)])
+}
+
+fn read(engine: Engine, name: &str, output: &Output) -> Answer {
+    if !output.success {
+        let complaint = &output.complaint;
+        let missing = complaint.contains("/status") && complaint.contains("No such file");
+        // A name that no container can have.
+        let odd = complaint.contains("invalid");
+        return if complaint.contains("does not exist") || missing || odd {
+            Answer::Unknown
+        } else {
+            output.failed()
+        };
+    }
+    match serde_json::from_str::<State>(&output.stdout) {
+        Ok(State { pid, status }) if pid > 0 && status != "stopped" => Answer::Found(vec![Found {
+            engine,
+            name: name.to_owned(),
+            pid: Pid::from_raw(pid),
+        }]),
+        Ok(State { status, .. }) => Answer::NotRunning(format!("{name} ({status})")),
+        Err(error) => Answer::Failed(format!("its answer cannot be understood: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(success: bool, stdout: &str, complaint: &str) -> Answer {
+        let output = Output {
+            success,
+            stdout: stdout.to_owned(),
+            complaint: complaint.to_owned(),
+        };
+        read(Engine::Runc, "plain", &output)
+    }
+
+    #[test]
+    fn answers() {
+        let found = Found {
+            engine: Engine::Runc,
+            name: "plain".to_owned(),
+            pid: Pid::from_raw(19747),
+        };
+        let running =
+            r#"{"ociVersion": "1.0.2-dev", "id": "plain", "pid": 19747, "status": "running"}"#;
+        assert_eq!(said(true, running, ""), Answer::Found(vec![found]));
+        let stopped = r#"{"id": "plain", "pid": 0, "status": "stopped"}"#;
+        assert_eq!(
+            said(true, stopped, ""),
+            Answer::NotRunning("plain (stopped)".to_owned())
+        );
+        for unknown in [
+            "container does not exist",
+            "invalid container ID format",
+            "error opening file `/run/crun/plain/status`: No such file or directory",
+        ] {
+            assert_eq!(said(false, "", unknown), Answer::Unknown, "{unknown}");
+        }
+        assert!(matches!(
+            said(false, "", "permission denied"),
+            Answer::Failed(_)
+        ));
+        assert!(matches!(said(true, "no JSON", ""), Answer::Failed(_)));
+    }
+}
