@@ -1,4 +1,4 @@
-//! LXC.
+//! LXC. `DIRECTORY/NAME` is a container below another directory than the configured one (`lxc.lxcpath`).
 
 use nix::unistd::Pid;
 
@@ -6,11 +6,15 @@ use super::ask::{Output, Question};
 use super::{Answer, Engine, Found};
 
 pub fn begin(name: &str) -> Answer {
-    Answer::Further(vec![Question::new(
-        "lxc-info",
-        ["--state", "--pid", "--name", name],
-        read,
-    )])
+    let [state, pid, by_name] = ["--state", "--pid", "--name"];
+    Answer::Further(vec![match name.rsplit_once('/') {
+        // No name has a slash.
+        Some((directory, name)) => {
+            let arguments = ["--lxcpath", directory, state, pid, by_name, name];
+            Question::new("lxc-info", arguments, read)
+        }
+        None => Question::new("lxc-info", [state, pid, by_name, name], read),
+    }])
 }
 
 fn read(engine: Engine, name: &str, output: &Output) -> Answer {
@@ -72,5 +76,18 @@ mod tests {
             said(false, "", "Permission denied"),
             Answer::Failed(_)
         ));
+    }
+
+    #[test]
+    fn other_directories() {
+        let asked = |name: &str| match begin(name) {
+            Answer::Further(questions) => questions[0].arguments.join(" ".as_ref()),
+            answer => panic!("{answer:?}"),
+        };
+        assert_eq!(asked("web"), "--state --pid --name web");
+        assert_eq!(
+            asked("/srv/lxc/web"),
+            "--lxcpath /srv/lxc --state --pid --name web"
+        );
     }
 }

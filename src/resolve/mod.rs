@@ -37,7 +37,7 @@ pub enum Engine {
     Docker,
     /// Podman, by name, id or the start of an id
     Podman,
-    /// LXC, by name
+    /// LXC, by name, or by directory and name (/srv/lxc/web)
     Lxc,
     /// systemd-nspawn and other machines of machinectl, by name
     #[value(alias = "nspawn", alias = "machinectl")]
@@ -45,9 +45,9 @@ pub enum Engine {
     /// containerd, by id, in every namespace
     #[value(alias = "ctr")]
     Containerd,
-    /// runc, by id
+    /// runc, by id, or by root directory and id
     Runc,
-    /// crun, by id
+    /// crun, by id, or by root directory and id
     Crun,
     /// A process, by its number
     #[value(alias = "process-id", alias = "pid")]

@@ -1,4 +1,4 @@
-//! runc and crun, used by themselves: containers below their default directory.
+//! runc and crun, used by themselves. `ROOT/ID` is a container below another directory than the default (`--root`).
 
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -19,7 +19,11 @@ pub fn begin(engine: Engine, name: &str) -> Answer {
         Engine::Crun => "crun",
         _ => "runc",
     };
-    Answer::Further(vec![Question::new(program, ["state", name], read)])
+    Answer::Further(vec![match name.rsplit_once('/') {
+        // No id has a slash.
+        Some((root, id)) => Question::new(program, ["--root", root, "state", id], read),
+        None => Question::new(program, ["state", name], read),
+    }])
 }
 
 fn read(engine: Engine, name: &str, output: &Output) -> Answer {
@@ -85,5 +89,15 @@ mod tests {
             Answer::Failed(_)
         ));
         assert!(matches!(said(true, "no JSON", ""), Answer::Failed(_)));
+    }
+
+    #[test]
+    fn other_directories() {
+        let asked = |name: &str| match begin(Engine::Crun, name) {
+            Answer::Further(questions) => questions[0].arguments.join(" ".as_ref()),
+            answer => panic!("{answer:?}"),
+        };
+        assert_eq!(asked("web"), "state web");
+        assert_eq!(asked("/srv/state/web"), "--root /srv/state state web");
     }
 }
