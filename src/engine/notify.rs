@@ -100,20 +100,18 @@ struct Queue {
 }
 
 impl Queue {
-    /// What is to be told now, or how long until something is.
+    /// What is to be told now, or how long until something is. What is due does not wait behind a busy host.
     fn next(&mut self) -> Result<Notification, Option<Duration>> {
-        if let Some(notification) = self.pending.pop_front() {
-            return Ok(notification);
-        }
-        let Some((due, _)) = self.later.front() else {
-            return Err(None);
+        let due = self.later.front().map(|(due, _)| *due);
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let late = match left {
+            Some(Duration::ZERO) => self.later.pop_front(),
+            _ => None,
         };
-        let left = due.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return Err(Some(left));
+        match late {
+            Some((_, notification)) => Ok(notification),
+            None => self.pending.pop_front().ok_or(left),
         }
-        let due = self.later.pop_front();
-        due.map(|(_, notification)| notification).ok_or(None)
     }
 }
 
@@ -412,8 +410,8 @@ mod tests {
             .later
             .push_back((tomorrow, invalidate(2, Again::Never)));
         queue.pending.push_back(invalidate(3, Again::Never));
-        assert!(queue.next().is_ok_and(|found| node(&found) == 3));
         assert!(queue.next().is_ok_and(|found| node(&found) == 1));
+        assert!(queue.next().is_ok_and(|found| node(&found) == 3));
         let Err(Some(left)) = queue.next() else {
             panic!("nothing is due before tomorrow");
         };

@@ -78,10 +78,17 @@ fn covered_answers_live_long_and_changes_are_told() {
     let told = std::thread::scope(|scope| {
         scope.spawn(|| {
             served.fs.enter_thread().unwrap();
+            let events = served.fs.statistics().events;
             served
                 .fs
                 .unlink(&served.cx(), NodeId::ROOT, OsStr::new("other"))
                 .unwrap();
+            // In one round with what the host does next to the same directory it would be told as well.
+            let end = Instant::now() + Duration::from_secs(20);
+            while served.fs.statistics().events == events {
+                assert!(Instant::now() < end, "the watch hears nothing");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             done.wait();
             // What a thread did is nobody's once it has ended.
             over.wait();
