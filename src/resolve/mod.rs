@@ -192,10 +192,12 @@ enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
     /// Nobody knows it.
-    #[error("{reference}: no container or process is called that{}", list(" (", .asked, ")"))]
+    #[error("{reference}: {what}{}", list(" (", .asked, ")"))]
     Unknown {
         /// What was asked for.
         reference: String,
+        /// What there is not.
+        what: &'static str,
         /// What those said who were asked: that they know nothing, or why they cannot tell.
         asked: Vec<String>,
     },
@@ -319,7 +321,21 @@ fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found, Unresolve
     match (found.len(), ambiguous.is_empty(), stopped) {
         (1, true, _) => Ok(found.remove(0)),
         (0, true, Some(what)) => Err(Unresolved::NotRunning { reference, what }),
-        (0, true, None) => Err(Unresolved::Unknown { reference, asked }),
+        (0, true, None) => {
+            let number = reference.parse::<u64>().is_ok();
+            let what = match only {
+                Some(Engine::ProcessId) => "there is no such process",
+                Some(Engine::Command) => "no process has that in its command line",
+                Some(_) => "no container is called that",
+                None if number => "there is no such process, and no container is called that",
+                None => "no container or process is called that",
+            };
+            Err(Unresolved::Unknown {
+                reference,
+                what,
+                asked,
+            })
+        }
         _ => {
             let example = match found.first() {
                 Some(Found {

@@ -496,9 +496,12 @@ fn unknown_targets_are_refused() -> Result<(), Failed> {
         same("code", output.status.code(), Some(125))?;
         contains(&text(&output.stderr), "a thread of the kernel")?;
     }
-    let named = cntr(&["attach", "web", "--", "true"])?;
+    let named = cntr(&["attach", "no-such-container", "--", "true"])?;
     same("code", named.status.code(), Some(125))?;
-    contains(&text(&named.stderr), "a process id is needed")?;
+    contains(
+        &text(&named.stderr),
+        "no-such-container: no container or process is called that",
+    )?;
     let outside = cntr(&["exec", "--", "true"])?;
     same("code", outside.status.code(), Some(125))?;
     contains(&text(&outside.stderr), "no session")

@@ -243,6 +243,6 @@ fn numbers_are_processes() -> Result<(), Failed> {
     same("an id of digits", tools.host_name("4194305")?, host_name)?;
     contains(
         &tools.reason(&["process_id://4194305"])?,
-        "4194305: no container or process is called that",
+        "4194305: there is no such process",
     )
 }
