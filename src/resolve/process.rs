@@ -66,24 +66,27 @@ pub fn by_command(part: &str, place: Where) -> Answer {
         });
     }
     let own = namespaces(std::process::id().cast_signed());
+    // Each with its parent and its namespaces.
     let lineage: Vec<_> = found
         .iter()
-        .map(|one| (one.pid.as_raw(), namespaces(one.pid.as_raw())))
+        .map(|one| one.pid.as_raw())
+        .map(|pid| (pid, parent(pid), namespaces(pid)))
         .collect();
-    found.retain(|one| {
-        let pid = one.pid.as_raw();
-        let here = namespaces(pid);
-        let above = parent(pid);
+    let mut each = lineage.iter();
+    found.retain(|_| {
+        let Some((pid, above, here)) = each.next() else {
+            return false;
+        };
         // A child often has the command line of its parent: the parent is meant.
         let repeats = lineage
             .iter()
-            .any(|(other, there)| Some(*other) == above && *there == here);
+            .any(|(other, _, there)| Some(*other) == *above && there == here);
         // What starts something in a container has its command line at the end of its own: the container is meant.
-        let starts = here == own
+        let starts = *here == own
             && lineage
                 .iter()
-                .any(|(other, there)| parent(*other) == Some(pid) && *there != here);
-        let outside = place == Where::InContainers && here == own;
+                .any(|(_, parent, there)| *parent == Some(*pid) && there != here);
+        let outside = place == Where::InContainers && *here == own;
         !repeats && !starts && !outside
     });
     if found.is_empty() {
