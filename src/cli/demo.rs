@@ -240,7 +240,7 @@ impl Demo {
                 .status()
                 .context("cannot run cntr attach")?;
         }
-        say!("\nThe container is removed. To attach to one of yours: cntr attach PID");
+        say!("\nThe container is removed. To attach to one of yours: cntr attach NAME");
         Ok(())
     }
 

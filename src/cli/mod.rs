@@ -37,7 +37,7 @@ pub struct Global {
 
 /// Attach to a running container with your own tools
 ///
-/// `cntr attach PID` opens a shell inside the container that PID runs in, and brings the host's file system along: your
+/// `cntr attach NAME` opens a shell inside the container NAME, and brings the host's file system along: your
 /// editor, debugger and shell work there although the container has none of them. The container's own files are at
 /// /var/lib/cntr.
 #[derive(Parser)]
