@@ -150,7 +150,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         umask: None,
     };
     let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
-    let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
+    let opened = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
         Err(StartError::Interrupted(exit)) => return Ok(exit),
@@ -159,10 +159,21 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         target,
         namespaces,
         cgroups,
-        root: Root::View { mount, plan },
+        root: Root::View {
+            mount: opened.mount,
+            plan,
+        },
         command,
     };
-    supervisor::run(session, Some(server), &signals, deadline, wishes.fault)
+    let ended = supervisor::run(
+        session,
+        Some(opened.server),
+        &signals,
+        deadline,
+        wishes.fault,
+    );
+    drop(opened.landmark);
+    ended
 }
 
 /// Runs a command of the container's own like the process `pid`, as `docker exec` does.

@@ -61,16 +61,9 @@ impl From<Failure> for StartError {
     }
 }
 
-/// What a server needs of its mount.
-pub struct Ends {
-    /// The server's end of the connection.
-    pub device: OwnedFd,
-    /// The mount. The server must let go of it before it says that it serves, or it would not see the session go.
-    pub mount: OwnedFd,
-}
-
 impl Server {
-    /// Forks a process that runs `serve`, and waits until that reports [`Message::Serving`].
+    /// Forks a process that runs `serve` on `device`, its end of the connection, and waits until that reports
+    /// [`Message::Serving`]. It has no other descriptor of the mount, or it would not see the session go.
     ///
     /// # Errors
     /// The server did not come up, in time or at all; then it is gone.
@@ -78,8 +71,8 @@ impl Server {
         signals: &Signals,
         deadline: Deadline,
         fault: Option<Fault>,
-        ends: Ends,
-        serve: impl FnOnce(&Reporter, Lifeline, Ends) -> Result<(), Failure>,
+        device: OwnedFd,
+        serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
     ) -> Result<Server, StartError> {
         inject(fault, Step::ForkServer)?;
         let failed = |error| Failure::system(Step::ForkServer, "", error);
@@ -90,14 +83,14 @@ impl Server {
             Fork::Child => {
                 drop(ours);
                 drop(writing);
-                become_server(theirs, fault, Lifeline(reading), ends, serve)
+                become_server(theirs, fault, Lifeline(reading), device, serve)
             }
             Fork::Parent(pid) => pid,
         };
         drop(theirs);
         drop(reading);
         // The device is its alone.
-        drop(ends);
+        drop(device);
         let process = pidfd_open(pid).map_err(failed)?;
         let server = Server {
             pid,
@@ -185,14 +178,13 @@ fn become_server(
     channel: Channel,
     fault: Option<Fault>,
     lifeline: Lifeline,
-    ends: Ends,
-    serve: impl FnOnce(&Reporter, Lifeline, Ends) -> Result<(), Failure>,
+    device: OwnedFd,
+    serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
 ) -> ! {
     let keep = [
         channel.as_fd().as_raw_fd(),
         lifeline.0.as_raw_fd(),
-        ends.device.as_raw_fd(),
-        ends.mount.as_raw_fd(),
+        device.as_raw_fd(),
     ];
     let closed = process::close_all_but(&keep);
     let reporter = &Reporter::new(channel, fault);
@@ -216,7 +208,7 @@ fn become_server(
     let _ = std::env::set_current_dir("/");
     let served = reporter
         .step(Step::Serve)
-        .and_then(|()| serve(reporter, lifeline, ends));
+        .and_then(|()| serve(reporter, lifeline, device));
     match served {
         Ok(()) => exit_now(0),
         Err(failure) => {

@@ -17,14 +17,14 @@ use nix::sys::stat::Mode;
 use super::handshake::{Deadline, Failure, Message, Reporter, inject};
 use super::mounts::{Plan, Point, PointKind};
 use super::namespaces::{Kind, Namespaces};
-use super::server::{Ends, Lifeline, Server, StartError};
+use super::server::{Lifeline, Server, StartError};
 use super::status::Extent;
 use super::step::{Fault, Step};
 use super::supervise::Signals;
 use super::target::Target;
 use crate::control::{self, Served};
 use crate::engine::mount::{DetachedMount, MountOptions};
-use crate::engine::{Config, Root, Session};
+use crate::engine::{Config, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
 use crate::sys::mount::MountAttr;
 
@@ -51,6 +51,16 @@ pub struct View {
     pub points: Vec<Point>,
     /// The process the session is for.
     pub container: i32,
+}
+
+/// A view that is served.
+pub struct Opened {
+    /// The mount, attached nowhere yet.
+    pub mount: OwnedFd,
+    /// Its server.
+    pub server: Server,
+    /// What makes the kernel know the mount's landmark: to be kept as long as the mount is used.
+    pub landmark: Option<OwnedFd>,
 }
 
 impl View {
@@ -88,7 +98,7 @@ impl View {
         signals: &Signals,
         deadline: Deadline,
         fault: Option<Fault>,
-    ) -> Result<(OwnedFd, Server), StartError> {
+    ) -> Result<Opened, StartError> {
         inject(fault, Step::MakeView)?;
         let mut attr = MountAttr::NOSUID | MountAttr::NODEV;
         if self.access == Access::ReadOnly {
@@ -108,27 +118,38 @@ impl View {
             device,
             mount,
             root,
+            landmark,
             connection,
         } = made;
-        let serve = move |reporter: &Reporter, lifeline, ends| {
-            self.serve(ends, root, connection, reporter, lifeline)
+        let config = Config {
+            root,
+            landmark: landmark.clone(),
+            handshake: HANDSHAKE,
+            ..Config::default()
         };
-        let ends = Ends {
-            device,
-            mount: mount
-                .try_clone()
-                .map_err(|error| Failure::system(Step::MakeView, "", error))?,
+        let serve = move |reporter: &Reporter, lifeline, device| {
+            self.serve(device, &config, connection, reporter, lifeline)
         };
-        let server = Server::start(signals, deadline, fault, ends, serve)?;
+        let server = Server::start(signals, deadline, fault, device, serve)?;
+        let landmark = landmark.set(mount.as_fd());
+        if let Err(error) = &landmark {
+            tracing::info!(
+                "requests that wait while all threads of a CPU are blocked may wait longer: {error}"
+            );
+        }
         let tree = DetachedMount::tree(mount, root)
             .map_err(|error| Failure::new(Step::MakeView, "", chain(&error)))?;
-        Ok((tree, server))
+        Ok(Opened {
+            mount: tree,
+            server,
+            landmark: landmark.ok(),
+        })
     }
 
     fn serve(
         self,
-        ends: Ends,
-        root: Root,
+        device: OwnedFd,
+        config: &Config,
         connection: u32,
         reporter: &Reporter,
         lifeline: Lifeline,
@@ -139,18 +160,8 @@ impl View {
         raise_descriptor_limit();
         let fs =
             Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
-        let config = Config {
-            root,
-            handshake: HANDSHAKE,
-            ..Config::default()
-        };
-        let Ends { device, mount } = ends;
-        let session = Session::start(Arc::clone(&fs), device, &config)
+        let session = Session::start(Arc::clone(&fs), device, config)
             .map_err(|error| failed("/dev/fuse", &error))?;
-        if let Err(error) = session.settle(mount.as_fd()) {
-            reporter.note(chain(&error));
-        }
-        drop(mount);
         let served = Served {
             kind: "session".to_owned(),
             source: self.directory.display().to_string(),

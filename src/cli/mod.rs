@@ -7,6 +7,7 @@ mod exec;
 mod mount;
 mod mount_helper;
 mod mount_options;
+mod mounter;
 mod run;
 mod stat;
 

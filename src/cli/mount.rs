@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::Global;
 use super::mount_options::MountTable;
+use super::mounter::Mounter;
 use crate::control::{Served, Server};
 use crate::engine::mount::DetachedMount;
 use crate::engine::{Config, Session};
@@ -101,32 +102,31 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
         .open(source)
         .with_context(|| format!("cannot open {}", source.display()))?
         .into();
-    let fs = Arc::new(
-        PassthroughFs::new(table.file_system(root)?)
-            .with_context(|| format!("cannot serve {}", source.display()))?,
-    );
+    let options = table.file_system(root)?;
     let DetachedMount {
         device,
         mount,
         root,
+        landmark,
         connection,
     } = DetachedMount::new(&table.mount_options(source))?;
+    let mounter = Mounter::start(mount, root, &landmark, target)?;
     let config = Config {
         root,
+        landmark,
         transport: table.transport,
         splicing: table.splicing,
         workers: table.workers,
         max_write: table.max_write.unwrap_or(Config::default().max_write),
         ..Config::default()
     };
+    let fs = Arc::new(
+        PassthroughFs::new(options)
+            .with_context(|| format!("cannot serve {}", source.display()))?,
+    );
     let session = Session::start(Arc::clone(&fs), device, &config)?;
-    if let Err(error) = session.settle(mount.as_fd()) {
-        tracing::warn!("{:#}", anyhow::Error::from(error));
-    }
-    let mount = DetachedMount::tree(mount, root)?;
-    DetachedMount::attach_at(mount.as_fd(), target)?;
-    // The mount lives at its mount point now; the descriptor would keep it alive after umount.
-    drop(mount);
+    // Kept as long as this process is there.
+    let _landmark = mounter.attach()?;
     let served = Served {
         kind: "mount".to_owned(),
         source: source.display().to_string(),

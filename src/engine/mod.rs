@@ -20,6 +20,7 @@
 //! | `base` | the directory that the mount's root is in |
 //! | `backing` | files the kernel reads and writes by itself |
 //! | `carrier`, `promise`, `buffers` | reads and syncs beside the queues |
+//! | `landmark` | a file of the engine's own, for `nudge` |
 //! | `nudge` | makes the kernel send a request |
 //! | `notify` | tells the kernel of changes it did not make |
 //! | `metrics` | counts and latencies, per queue and operation |
@@ -34,6 +35,7 @@ mod dev;
 mod dispatch;
 mod errno;
 mod filesystem;
+mod landmark;
 pub mod metrics;
 pub mod mount;
 pub mod negotiate;
@@ -63,6 +65,7 @@ pub use filesystem::{
     LockRequest, Medium, NodeId, Opened, Payload, ReadRequest, Result, SetAttr, SetTime, Statx,
     WriteRequest,
 };
+pub use landmark::Landmark;
 pub use negotiate::Negotiated;
 pub use notify::{Again, Notification, NotificationStatistics, Notifier, TRUST};
 pub use session::{Config, Monitor, Session, SessionError, Splicing, Stopper, Transport, probe};

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::base::Root;
+use super::landmark::Landmark;
 use crate::sys::mount::{self, FsContext, MountAttr, Submounts};
 
 /// Options of a FUSE mount.
@@ -115,6 +116,8 @@ pub struct DetachedMount {
     pub mount: OwnedFd,
     /// What its root will be, for [`Config`](super::Config).
     pub root: Root,
+    /// The engine's own file in it, for [`Config`](super::Config); to be set by another process than the server.
+    pub landmark: Landmark,
     /// Number of the connection under `/sys/fs/fuse/connections`.
     pub connection: u32,
 }
@@ -191,6 +194,7 @@ impl DetachedMount {
             device,
             mount,
             root,
+            landmark: Landmark::new(),
             connection,
         })
     }

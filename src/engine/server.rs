@@ -17,8 +17,8 @@ use super::carrier::Carrier;
 use super::context::{Away, Seat};
 use super::dev::Device;
 use super::dispatch::{dispatch, entry_out};
+use super::landmark::{self, Landmark};
 use super::metrics::CacheEvent;
-use super::nudge;
 use super::outcome::{Answer, Grant, Outcome, take_back};
 use super::pool::Pool;
 use super::seat::{Place, PooledSeat};
@@ -41,6 +41,8 @@ pub(super) struct Shared<F> {
     pub(super) notifier: Arc<Notifier>,
     /// How the kernel numbers the root.
     pub(super) root: Root,
+    /// The engine's own file.
+    pub(super) landmark: Landmark,
     /// How data travels over the classic transport.
     pub(super) splicing: Splicing,
     /// Kernel passthrough, if that was negotiated.
@@ -154,8 +156,8 @@ impl<F: FileSystem> Server<'_, F> {
     /// What a request comes to; `None` if the kernel wants no reply.
     fn outcome(&self, request: &Request<'_>, payload: &mut [u8]) -> Option<Outcome> {
         let fs = &*self.shared.fs;
-        if let (Operation::Lookup { name }, Some(rings)) = (&request.operation, &self.shared.rings)
-            && let Some(entry) = rings.nudge.lookup(request.header.nodeid, name)
+        if let Operation::Lookup { name } = &request.operation
+            && let Some(entry) = self.shared.landmark.lookup(request.header.nodeid, name)
         {
             let dialect = self.shared.negotiated.dialect();
             let encoded = ReplyWriter::new(payload, dialect).entry(&entry_out(&entry));
@@ -268,7 +270,7 @@ impl<F: FileSystem> Server<'_, F> {
 
     fn forget(&self, number: u64, lookups: u64) {
         let node = self.shared.root.node(number);
-        if node != NodeId::ROOT && node != nudge::NODE {
+        if node != NodeId::ROOT && node != landmark::NODE {
             self.place.cache.count(CacheEvent::Forgotten, 1);
             guarded(|| self.shared.fs.forget(node, lookups));
         }

@@ -1,7 +1,7 @@
 //! One mount being served: hand-shake, threads, end.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::pool::{CLASSIC, LOBBY, Pool, team_of};
 use super::server::Shared;
 use super::thread::helper;
 use super::uring::{Opening, Rings};
-use super::{Errno, FileSystem, Negotiated, Notifier};
+use super::{Errno, FileSystem, Landmark, Negotiated, Notifier};
 
 /// Threads a session may have in all; each blocked request holds one.
 const THREAD_LIMIT: usize = 4096;
@@ -71,6 +71,8 @@ pub enum Splicing {
 pub struct Config {
     /// What the mount's root is, as [`DetachedMount`](super::mount::DetachedMount) says.
     pub root: Root,
+    /// What the mount's landmark is called, as [`DetachedMount`](super::mount::DetachedMount) says.
+    pub landmark: Landmark,
     /// How requests travel.
     pub transport: Transport,
     /// How data travels over the classic transport.
@@ -90,6 +92,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             root: Root::default(),
+            landmark: Landmark::default(),
             transport: Transport::default(),
             splicing: Splicing::default(),
             workers: None,
@@ -123,9 +126,6 @@ pub enum SessionError {
     /// No serving thread could be started.
     #[error("cannot start {0} serving threads")]
     Threads(usize),
-    /// The session does not know its mount.
-    #[error("while requests of a CPU are blocked, others may wait longer than they should")]
-    Unsettled(#[source] io::Error),
     /// FUSE over io_uring was demanded, and cannot be had.
     #[error("FUSE over io_uring cannot be used: {0}")]
     NoUring(String),
@@ -139,7 +139,6 @@ pub struct Session {
     pool: Arc<Pool>,
     negotiated: Negotiated,
     transport: Transport,
-    settle: Box<dyn Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync>,
     finish: Box<dyn FnOnce() + Send>,
     helpers: Vec<JoinHandle<()>>,
     written: Arc<Written>,
@@ -242,6 +241,7 @@ impl Session {
             negotiated: negotiated.clone(),
             notifier,
             root: config.root,
+            landmark: config.landmark.clone(),
             splicing: config.splicing,
             backings,
             rings,
@@ -293,13 +293,6 @@ impl Session {
             let tend = move || pool.tend(|| shared.fs.tend(&shared.notifier));
             helper("cntr-tend", tend).map_err(threads)?
         };
-        let settle = {
-            let shared = Arc::clone(&shared);
-            Box::new(move |mount: BorrowedFd<'_>| match &shared.rings {
-                Some(rings) if ringing => rings.nudge.settle(mount),
-                _ => Ok(()),
-            })
-        };
         let finish = Box::new(move || {
             shared.notifier.close();
             shared.carrier.close();
@@ -313,20 +306,10 @@ impl Session {
             } else {
                 Transport::Classic
             },
-            settle,
             finish,
             helpers: vec![monitor, notifier, tender, carrying],
             written,
         })
-    }
-
-    /// Gets to know the session's own `mount`, before anybody uses it. Without this, requests over io_uring that wait
-    /// while all threads of their CPU are blocked may have to wait for another request.
-    ///
-    /// # Errors
-    /// [`SessionError::Unsettled`], by too many inotify instances (`EMFILE`) mostly.
-    pub fn settle(&self, mount: BorrowedFd<'_>) -> Result<(), SessionError> {
-        (self.settle)(mount).map_err(SessionError::Unsettled)
     }
 
     /// What was agreed with the kernel.

@@ -9,7 +9,7 @@ mod parameter;
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -120,6 +120,7 @@ fn main() {
 
 /// A mounted [`MemoryFs`].
 struct Mounted {
+    _landmark: OwnedFd,
     fs: Arc<MemoryFs>,
     session: Option<Session>,
     dir: tempfile::TempDir,
@@ -135,16 +136,18 @@ impl Mounted {
             detached.device.try_clone().unwrap(),
             &Config {
                 root: detached.root,
+                landmark: detached.landmark.clone(),
                 transport,
                 ..Config::default()
             },
         )
         .expect("a session");
         assert_eq!(session.transport(), transport);
-        session.settle(detached.mount.as_fd()).expect("settled");
+        let landmark = detached.landmark.set(detached.mount.as_fd());
         let mount = DetachedMount::tree(detached.mount, detached.root).expect("a tree");
         DetachedMount::attach_at(mount.as_fd(), dir.path()).expect("attached");
         Mounted {
+            _landmark: landmark.expect("a landmark"),
             fs,
             session: Some(session),
             dir,
@@ -437,11 +440,15 @@ fn serve_with_a_child(point: &Path) {
     let fs = Arc::new(MemoryFs::new(&["a"]));
     let config = Config {
         root: detached.root,
+        landmark: detached.landmark.clone(),
         transport: Transport::IoUring,
         ..Config::default()
     };
     let session = Session::start(fs, detached.device, &config).expect("a session");
-    session.settle(detached.mount.as_fd()).expect("settled");
+    let _landmark = detached
+        .landmark
+        .set(detached.mount.as_fd())
+        .expect("a landmark");
     let mount = DetachedMount::tree(detached.mount, detached.root).expect("a tree");
     DetachedMount::attach_at(mount.as_fd(), point).expect("attached");
     drop(mount);

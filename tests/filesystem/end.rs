@@ -35,6 +35,7 @@ pub fn add(suite: &mut Suite) {
     suite.test("not_connected_at_once_after_sigkill", not_connected);
     suite.test("server_survives_what_clients_do", survives);
     suite.test("a_server_in_the_background_has_a_name", background);
+    suite.test("a_mount_may_be_killed_while_it_starts", killed_early);
 }
 
 fn with_server() -> Result<Mount> {
@@ -96,6 +97,46 @@ fn background() -> Result<()> {
         "{} is still there",
         running[0].display()
     );
+    Ok(())
+}
+
+/// A server that looks something up in its own mount and is killed then never ends.
+fn killed_early() -> Result<()> {
+    if peer() != Peer::Cntr {
+        return Err(Skip::new("is about this server").into());
+    }
+    let (source, point) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut mounted = 0;
+    for _ in 0..120 {
+        let mut server = Command::new(rootless::binary())
+            .arg("mount")
+            .args([source.path(), point.path()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        std::thread::sleep(Duration::from_micros(random.u64(500..9_000)));
+        server.kill()?;
+        let mut status = None;
+        let ended = wait::until(wait::LONG, || {
+            status = server.try_wait().ok().flatten();
+            status.is_some()
+        });
+        ensure!(ended, "process {} cannot be killed", server.id());
+        // The process that attaches the mount may just be doing so.
+        std::thread::sleep(Duration::from_millis(1));
+        while mountinfo::at(point.path()).is_some() {
+            mounted += 1;
+            unmount(point.path(), UnmountFlags::DETACH)?;
+        }
+    }
+    ensure!(
+        mounted > 0,
+        "not one of the mounts was there before its server was killed"
+    );
+    // Nothing was mounted after it was looked for last.
+    std::thread::sleep(Duration::from_millis(20));
+    ensure!(mountinfo::at(point.path()).is_none(), "mounted late");
     Ok(())
 }
 
