@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use nix::sys::statfs::fstatfs;
@@ -102,6 +102,8 @@ pub struct Mount {
     watch: Arc<Watch>,
     /// Since when the watch is told of its changes, 0 if it is not.
     covered: AtomicU64,
+    /// The watch can read the numbers of its inodes from their handles.
+    numbered: AtomicBool,
 }
 
 impl Mount {
@@ -154,9 +156,16 @@ impl Mount {
         }
     }
 
-    /// The watch is told of its changes from the time `since` on.
-    pub fn cover(&self, since: u64) {
+    /// The watch is told of its changes from the time `since` on, in terms of handles that have the inode's number in them if
+    /// it is `numbered`.
+    pub fn cover(&self, since: u64, numbered: bool) {
+        self.numbered.store(numbered, Ordering::Relaxed);
         self.covered.store(since, Ordering::SeqCst);
+    }
+
+    /// Whether the watch needs no look at an inode to know which one an event is about.
+    pub fn is_numbered(&self) -> bool {
+        self.numbered.load(Ordering::Relaxed)
     }
 
     /// What file handles are opened with.
@@ -275,6 +284,7 @@ impl Mounts {
                         quiet: OnceLock::new(),
                         watch: Arc::clone(&self.watch),
                         covered: AtomicU64::new(0),
+                        numbered: AtomicBool::new(false),
                     });
                     mounts.insert(id, Arc::downgrade(&mount));
                     mount

@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use bitflags::bitflags;
 use libc::{
     FAN_EVENT_INFO_TYPE_DFID as INFO_DFID, FAN_EVENT_INFO_TYPE_DFID_NAME as INFO_DFID_NAME,
-    FAN_EVENT_INFO_TYPE_FID as INFO_FID, FANOTIFY_METADATA_VERSION as VERSION,
+    FAN_EVENT_INFO_TYPE_FID as INFO_FID, FAN_EVENT_INFO_TYPE_NEW_DFID_NAME as INFO_NEW_DFID_NAME,
+    FAN_EVENT_INFO_TYPE_OLD_DFID_NAME as INFO_OLD_DFID_NAME, FANOTIFY_METADATA_VERSION as VERSION,
 };
 
 use super::handle::Handle;
@@ -36,6 +37,8 @@ bitflags! {
         const DELETE = libc::FAN_DELETE;
         /// It was renamed.
         const MOVE_SELF = libc::FAN_MOVE_SELF;
+        /// All three of a rename in one event, which [`Events`] takes apart. Linux 5.17.
+        const RENAME = libc::FAN_RENAME;
         /// Events were lost.
         const Q_OVERFLOW = libc::FAN_Q_OVERFLOW;
         /// Directories as well; about a directory.
@@ -90,21 +93,33 @@ const ID_HEAD: usize = 16;
 pub struct Group {
     fd: OwnedFd,
     report: Report,
+    renames: Renames,
+}
+
+/// How renames are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renames {
+    /// In one event, with the names: [`Happened::RENAME`].
+    Whole,
+    /// In three: two with the names, one with the inode.
+    Parts,
 }
 
 impl Group {
     /// A group without marks.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` before Linux 5.9, `ENOSYS` without fanotify.
-    pub fn new(report: Report, queue: Queue) -> io::Result<Group> {
+    /// `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace, `EINVAL` before Linux 5.9, or 5.17 for whole renames,
+    /// `ENOSYS` without fanotify.
+    pub fn new(report: Report, renames: Renames, queue: Queue) -> io::Result<Group> {
         let mut flags = libc::FAN_CLOEXEC
             | libc::FAN_NONBLOCK
             | libc::FAN_UNLIMITED_MARKS
             | libc::FAN_REPORT_TID;
-        flags |= match report {
-            Report::Inodes => libc::FAN_REPORT_FID,
-            Report::Names => libc::FAN_REPORT_DFID_NAME,
+        flags |= match (report, renames) {
+            (Report::Inodes, _) => libc::FAN_REPORT_FID,
+            (Report::Names, Renames::Parts) => libc::FAN_REPORT_DFID_NAME,
+            (Report::Names, Renames::Whole) => libc::FAN_REPORT_DFID_NAME_TARGET,
         };
         if queue == Queue::Unlimited {
             flags |= libc::FAN_UNLIMITED_QUEUE;
@@ -116,7 +131,11 @@ impl Group {
         }
         // SAFETY: the system call has just returned this descriptor, nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Group { fd, report })
+        Ok(Group {
+            fd,
+            report,
+            renames,
+        })
     }
 
     /// Asks for what happens on the whole file system that `object` is on; that must not be an `O_PATH` descriptor.
@@ -175,9 +194,13 @@ impl Group {
     }
 
     fn change(&self, what: libc::c_uint, object: &impl AsFd) -> io::Result<()> {
-        let mask = match self.report {
-            Report::Inodes => Happened::TO_INODES,
-            Report::Names => Happened::TO_NAMES,
+        let mask = match (self.report, self.renames) {
+            (Report::Inodes, Renames::Parts) => Happened::TO_INODES,
+            (Report::Names, Renames::Parts) => Happened::TO_NAMES,
+            (Report::Inodes, Renames::Whole) => Happened::TO_INODES - Happened::MOVE_SELF,
+            (Report::Names, Renames::Whole) => {
+                Happened::TO_NAMES - Happened::MOVED_FROM - Happened::MOVED_TO | Happened::RENAME
+            }
         };
         // SAFETY: no path is given, so the descriptor's object is meant; no memory is passed.
         let result = unsafe {
@@ -292,15 +315,22 @@ pub struct Event<'a> {
     pub name: Option<&'a [u8]>,
 }
 
-/// Events in a buffer.
+/// Events in a buffer. One of a rename is given as the three it stands for.
 #[derive(Clone, Debug)]
-pub struct Events<'a>(&'a [u8]);
+pub struct Events<'a> {
+    bytes: &'a [u8],
+    /// What is left of a rename, the last first.
+    parts: [Option<Event<'a>>; 2],
+}
 
 impl<'a> Events<'a> {
     /// Those in `bytes`, which a group was read into.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Events<'a> {
-        Events(bytes)
+        Events {
+            bytes,
+            parts: [None; 2],
+        }
     }
 }
 
@@ -311,11 +341,15 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// What an information record says: the inode, and the name in it.
 fn information(kind: u8, body: &[u8]) -> Option<(FileId<'_>, Option<&[u8]>)> {
-    if !matches!(kind, INFO_FID | INFO_DFID_NAME | INFO_DFID) {
+    let named = matches!(
+        kind,
+        INFO_DFID_NAME | INFO_OLD_DFID_NAME | INFO_NEW_DFID_NAME
+    );
+    if !named && !matches!(kind, INFO_FID | INFO_DFID) {
         return None;
     }
     let id = FileId::parse(body)?;
-    if kind != INFO_DFID_NAME {
+    if !named {
         return Some((id, None));
     }
     let rest = body.get(id.0.len()..)?;
@@ -327,15 +361,19 @@ impl<'a> Iterator for Events<'a> {
     type Item = Event<'a>;
 
     fn next(&mut self) -> Option<Event<'a>> {
-        let bytes = self.0;
+        let part = self.parts[1].take().or_else(|| self.parts[0].take());
+        if part.is_some() {
+            return part;
+        }
+        let bytes = self.bytes;
         let len = usize::try_from(number(bytes, 0)?).ok()?;
         let head = usize::from(u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?));
         if bytes[4] != VERSION || head < METADATA || len < head || len > bytes.len() {
-            self.0 = &[];
+            self.bytes = &[];
             return None;
         }
         let (event, rest) = bytes.split_at(len);
-        self.0 = rest;
+        self.bytes = rest;
         let mask = u64::from_ne_bytes(event.get(8..16)?.try_into().ok()?);
         let mut found = Event {
             happened: Happened::from_bits_retain(mask),
@@ -349,12 +387,30 @@ impl<'a> Iterator for Events<'a> {
             let Some(body) = records.get(INFO_HEADER..len) else {
                 break;
             };
-            if let Some((inode, name)) = information(kind, body)
-                && found.inode.is_none()
-            {
-                (found.inode, found.name) = (Some(inode), name);
+            if let Some((inode, name)) = information(kind, body) {
+                let part = |happened| {
+                    Some(Event {
+                        happened: happened | found.happened & Happened::ONDIR,
+                        inode: Some(inode),
+                        name,
+                        ..found
+                    })
+                };
+                match (kind, found.happened.contains(Happened::RENAME)) {
+                    (INFO_NEW_DFID_NAME, true) => self.parts[1] = part(Happened::MOVED_TO),
+                    (INFO_FID, true) => self.parts[0] = part(Happened::MOVE_SELF),
+                    _ if found.inode.is_none() => {
+                        (found.inode, found.name) = (Some(inode), name);
+                    }
+                    // The inode that a name is about.
+                    _ => {}
+                }
             }
             records = &records[len..];
+        }
+        if found.happened.contains(Happened::RENAME) {
+            found.happened.remove(Happened::RENAME);
+            found.happened |= Happened::MOVED_FROM;
         }
         Some(found)
     }
@@ -430,6 +486,45 @@ mod tests {
         let encoded = FileId::encode(file.file_system(), &file.handle());
         assert_eq!(*encoded, *file.bytes());
         assert_eq!(events[2].name, None);
+    }
+
+    #[test]
+    fn a_rename_is_three_events() {
+        let named = |dir: &[u8], name: &[u8]| [id(dir), name.to_vec(), vec![0]].concat();
+        let records = [
+            record(INFO_OLD_DFID_NAME, &named(b"from", b"old")),
+            record(INFO_NEW_DFID_NAME, &named(b"to", b"new")),
+            record(INFO_FID, &id(b"moved")),
+        ];
+        let buffer = [
+            event(Happened::RENAME | Happened::ONDIR, 7, &records),
+            event(Happened::MODIFY, 8, &[record(INFO_FID, &id(b"file"))]),
+            // The kernel could not say what was moved, nor where from.
+            event(Happened::RENAME, 9, &records[1..2]),
+        ]
+        .concat();
+        let seen: Vec<_> = Events::new(&buffer)
+            .map(|event| {
+                let handle = event.inode.map(|inode| inode.handle());
+                (event.happened, event.thread, handle, event.name)
+            })
+            .collect();
+        let handle = |bytes: &[u8]| Some(Handle::new(0x81, bytes));
+        let dir = Happened::ONDIR;
+        let expected = [
+            (
+                Happened::MOVED_FROM | dir,
+                7,
+                handle(b"from"),
+                Some(&b"old"[..]),
+            ),
+            (Happened::MOVED_TO | dir, 7, handle(b"to"), Some(b"new")),
+            (Happened::MOVE_SELF | dir, 7, handle(b"moved"), None),
+            (Happened::MODIFY, 8, handle(b"file"), None),
+            (Happened::MOVED_FROM, 9, None, None),
+            (Happened::MOVED_TO, 9, handle(b"to"), Some(b"new")),
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Handle {
     }
 
     /// Its type and its bytes.
-    pub(super) fn parts(&self) -> (i32, &[u8]) {
+    #[must_use]
+    pub fn parts(&self) -> (i32, &[u8]) {
         match &self.0 {
             Form::Short { len, kind, bytes } => (*kind, &bytes[..usize::from(*len)]),
             Form::Long { kind, bytes } => (*kind, bytes),

@@ -8,8 +8,10 @@ use super::*;
 use crate::engine::TRUST;
 use crate::fs::inode::Key;
 use crate::fs::lookup::Node;
+use crate::fs::watch::Shown;
+use crate::fs::watch::numbers::Numbers;
 use crate::fs::watch::resolve::Resolver;
-use crate::sys::fanotify::{Events, Group, Happened, Queue, Report, file_system_id};
+use crate::sys::fanotify::{Events, Group, Happened, Queue, Renames, Report, file_system_id};
 use crate::sys::{clock, stat};
 
 type Told = (NodeId, Option<i64>, Option<std::ffi::OsString>);
@@ -226,7 +228,7 @@ fn a_new_file_is_known_by_what_events_call_it() {
     let dir = TempDir::new().unwrap();
     mount_tmpfs(dir.path());
     let served = Served::over(dir.path(), |_| ());
-    let group = match Group::new(Report::Inodes, Queue::default()) {
+    let group = match Group::new(Report::Inodes, Renames::Parts, Queue::default()) {
         Ok(group) => group,
         Err(error) => return eprintln!("skipped: no fanotify: {error}"),
     };
@@ -256,7 +258,19 @@ fn a_new_file_is_known_by_what_events_call_it() {
     let Key { dev, ino, .. } = inode.key;
     // Without a mount it cannot look for itself.
     let file = closed.inode.unwrap();
-    assert_eq!(resolver.find(file, dev, &[]), Some((dev, ino)));
-    assert_eq!(resolver.find(file, dev + 1, &[]), None);
+    let shown = |device, numbers| Shown {
+        device,
+        numbers,
+        mounts: Vec::new(),
+    };
+    assert_eq!(resolver.find(file, &shown(dev, None)), Some((dev, ino)));
+    assert_eq!(resolver.find(file, &shown(dev + 1, None)), None);
+    // Nor does it have to where the number is in the handle.
+    let mut knows_nothing = Resolver::default();
+    let numbers = Some(Numbers::Tmpfs);
+    assert_eq!(
+        knows_nothing.find(file, &shown(dev, numbers)),
+        Some((dev, ino))
+    );
     served.fs.forget(entry.node, 1);
 }

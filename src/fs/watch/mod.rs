@@ -8,6 +8,7 @@
 //! | `mod` | which file systems are marked, and whether an answer may be trusted for long |
 //! | `thread` | the thread: when it reads, what it tells the kernel, what happens if it cannot go on |
 //! | `gather` | the events of some milliseconds, each thing once |
+//! | `numbers` | inode numbers in file handles |
 //! | `resolve` | from file handles to what inodes are found by |
 //! | `mountings` | names that lead elsewhere because of a mount |
 //!
@@ -25,6 +26,7 @@
 
 mod gather;
 mod mountings;
+pub(super) mod numbers;
 pub(super) mod resolve;
 mod thread;
 
@@ -39,13 +41,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::statfs::fstatfs;
 use parking_lot::{Mutex, RwLock};
 
+use self::numbers::Numbers;
 use super::inode::Inode;
 use super::mounts::Mount;
 use crate::engine::{NodeId, Notifier, TRUST};
 use crate::sys::clock;
-use crate::sys::fanotify::{Group, Queue, Report, file_system_id};
+use crate::sys::fanotify::{Group, Queue, Renames, Report, file_system_id};
 pub use thread::Known;
 
 /// New inodes that are kept for the thread at most, which looks a hundred times a second while there are events.
@@ -79,6 +83,8 @@ struct Superblock {
     /// What events call it; several may have the same (copies of one image).
     id: [u8; 8],
     device: u64,
+    /// How its handles tell numbers.
+    numbers: Option<Numbers>,
     /// None if it was not tried yet, else whether that worked.
     marked: Option<bool>,
     /// The mounts of it that inodes are known on.
@@ -103,7 +109,9 @@ impl Superblock {
         });
         self.marked = Some(marked.is_ok());
         match marked {
-            Ok(()) => mounts.iter().for_each(|mount| mount.cover(clock::now())),
+            Ok(()) => mounts
+                .iter()
+                .for_each(|mount| mount.cover(clock::now(), self.numbers.is_some())),
             Err(error) => {
                 tracing::info!(%error, device = self.device, "changes of a file system are not watched: caching for a second");
             }
@@ -116,6 +124,25 @@ impl Superblock {
 struct Groups {
     inodes: Group,
     names: Group,
+}
+
+impl Groups {
+    fn new(renames: Renames, queue: Queue) -> io::Result<Groups> {
+        Ok(Groups {
+            inodes: Group::new(Report::Inodes, renames, queue)?,
+            names: Group::new(Report::Names, renames, queue)?,
+        })
+    }
+}
+
+/// A marked file system, as it is now.
+pub(super) struct Shown {
+    /// Its device.
+    pub device: u64,
+    /// How its handles tell numbers.
+    pub numbers: Option<Numbers>,
+    /// The mounts of it that inodes are known on.
+    pub mounts: Vec<Arc<Mount>>,
 }
 
 /// Tells the kernel what the host changes.
@@ -198,10 +225,10 @@ impl Watch {
     /// Marks the file systems that are known. Where the kernel lets none be marked, false, and a message says why.
     pub fn listen(&self) -> bool {
         if self.groups.get().is_none() {
-            let made = Group::new(Report::Inodes, self.queue)
-                .and_then(|inodes| Ok((inodes, Group::new(Report::Names, self.queue)?)));
+            let made = Groups::new(Renames::Whole, self.queue)
+                .or_else(|_| Groups::new(Renames::Parts, self.queue));
             match made {
-                Ok((inodes, names)) => drop(self.groups.set(Groups { inodes, names })),
+                Ok(groups) => drop(self.groups.set(groups)),
                 Err(error) => {
                     tracing::info!(%error, "changes on the host cannot be watched: caching for a second");
                 }
@@ -292,15 +319,17 @@ impl Watch {
         if self.wake.is_none() {
             return;
         }
-        let Ok(id) = file_system_id(anchor) else {
+        let (Ok(id), Ok(about)) = (file_system_id(anchor), fstatfs(anchor)) else {
             return;
         };
+        let magic = about.filesystem_type().0 as i64;
         let mut superblocks = self.superblocks.write();
         let same = |known: &Superblock| known.id == id && known.device == device;
         let index = superblocks.iter().position(same).unwrap_or_else(|| {
             superblocks.push(Superblock {
                 id,
                 device,
+                numbers: Numbers::of(magic, anchor),
                 marked: None,
                 mounts: Vec::new(),
             });
@@ -309,7 +338,7 @@ impl Watch {
         let superblock = &mut superblocks[index];
         superblock.mounts.push(Arc::downgrade(mount));
         if superblock.marked == Some(true) {
-            mount.cover(clock::now());
+            mount.cover(clock::now(), superblock.numbers.is_some());
         } else if let Some(groups) = self.groups.get() {
             let held = superblock.mark(groups);
             drop(superblocks);
@@ -335,15 +364,23 @@ impl Watch {
         });
     }
 
-    /// The mounts of the file systems that events call `id`, with their devices.
-    fn mounts(&self, id: [u8; 8]) -> Vec<(u64, Vec<Arc<Mount>>)> {
+    /// The file systems that events call `id`.
+    fn shown(&self, id: [u8; 8]) -> Vec<Shown> {
         let superblocks = self.superblocks.read();
         let same = superblocks.iter().filter(|known| known.id == id);
-        same.map(|known| {
-            let mounts = known.mounts.iter().filter_map(Weak::upgrade).collect();
-            (known.device, mounts)
+        same.map(|known| Shown {
+            device: known.device,
+            numbers: known.numbers,
+            mounts: known.mounts.iter().filter_map(Weak::upgrade).collect(),
         })
         .collect()
+    }
+
+    /// Whether what events call `id` is one file system, whose inodes are known on one mount only.
+    fn is_shown_once(&self, id: [u8; 8]) -> bool {
+        let superblocks = self.superblocks.read();
+        let mut same = superblocks.iter().filter(|known| known.id == id);
+        same.next().is_some_and(|known| known.mounts.len() <= 1) && same.next().is_none()
     }
 
     /// `inode`, which the kernel writes to by itself, changes all the time: says nothing more about that until it is no
@@ -374,7 +411,7 @@ impl Watch {
     /// `inode` was just made and closed by those who use the mount: the host is about to report that, in the name of who
     /// closed it.
     pub fn announce(&self, inode: &Arc<Inode>) {
-        if self.up.load(Ordering::SeqCst) != 0 {
+        if !inode.mount.is_numbered() && self.up.load(Ordering::SeqCst) != 0 {
             let mut announced = self.announced.lock();
             if announced.len() < ANNOUNCED {
                 announced.push(Arc::downgrade(inode));

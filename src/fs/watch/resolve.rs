@@ -1,12 +1,13 @@
 //! From the file handles of events to what inodes are found by.
 //!
 //! A handle names the same inode for good, so what was found out stays true; when the inode is gone it only
-//! takes up room. Most events of a busy host are about files nobody here has looked at, so the answer is kept for those
+//! takes up room. Where the number is in the handle nobody has to look ([`numbers`](super::numbers)); elsewhere most events of a busy host are about files nobody here has looked at, so the answer is kept for those
 //! as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Shown;
 use crate::fs::descriptors::HOLD;
 use crate::fs::inode::{Inode, Key};
 use crate::fs::mounts::Mount;
@@ -28,8 +29,15 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Device and inode number of `file`, on the file system with `device` that `mounts` show.
-    pub fn find(&mut self, file: FileId<'_>, device: u64, mounts: &[Arc<Mount>]) -> Found {
+    /// Device and inode number of `file` on a file system.
+    pub(in crate::fs) fn find(&mut self, file: FileId<'_>, shown: &Shown) -> Found {
+        let device = shown.device;
+        let number = shown
+            .numbers
+            .and_then(|numbers| numbers.read(&file.handle()));
+        if let Some(number) = number {
+            return Some((device, number));
+        }
         // Two file systems may have the same id.
         let mut key = [0_u8; 8 + 16 + 128];
         let len = 8 + file.bytes().len();
@@ -41,7 +49,7 @@ impl Resolver {
         }
         let found = match self.old.remove(key) {
             Some(found) => found,
-            None => look(file, mounts)?,
+            None => look(file, &shown.mounts)?,
         };
         self.remember(key.into(), found);
         found

@@ -26,7 +26,7 @@ use crate::engine::{Again, Notification, Notifier, TRUST};
 use crate::fs::inode::{Inode, Key};
 use crate::fs::synthetic::Overlay;
 use crate::fs::table::Table;
-use crate::sys::fanotify::{Events, FileId, Happened};
+use crate::sys::fanotify::{Event, Events, FileId, Happened};
 use crate::sys::{clock, stat};
 
 /// How long events gather.
@@ -79,6 +79,8 @@ struct Worker<'a> {
     known: Known,
     resolver: Resolver,
     gathered: Gathered,
+    /// Events that were not gathered.
+    passed_over: u64,
     buffer: Vec<u8>,
     /// What the kernel is told next.
     telling: Vec<Notification>,
@@ -109,6 +111,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
         known,
         resolver: Resolver::default(),
         gathered: Gathered::default(),
+        passed_over: 0,
         buffer: vec![0; BUFFER],
         telling: Vec::new(),
         everything_again: None,
@@ -200,16 +203,29 @@ impl Worker<'_> {
                     break;
                 }
                 for event in Events::new(&self.buffer[..len]) {
-                    self.gathered
-                        .add(&event, self.watch.is_serving(event.thread));
+                    let own = self.watch.is_serving(event.thread);
+                    if own && self.is_known(&event) {
+                        self.passed_over += 1;
+                    } else {
+                        self.gathered.add(&event, own);
+                    }
                 }
             }
         }
         let counters = &self.watch.counters;
-        counters
-            .events
-            .fetch_add(self.gathered.events, Ordering::Relaxed);
+        let events = self.gathered.events + std::mem::take(&mut self.passed_over);
+        counters.events.fetch_add(events, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether the kernel has made this change itself, and knows what it does to what it caches: all but the number of `..`
+    /// in the listing of a directory that has moved, and unless it may know the inode through several mounts.
+    fn is_known(&self, event: &Event<'_>) -> bool {
+        let moved = Happened::MOVE_SELF | Happened::ONDIR;
+        !event.happened.contains(moved)
+            && event
+                .inode
+                .is_some_and(|inode| self.watch.is_shown_once(inode.file_system()))
     }
 
     /// Tells what was taken up.
@@ -240,22 +256,18 @@ impl Worker<'_> {
     }
 
     fn tell_one(&mut self, file: FileId<'_>, change: Change, names: &[Box<[u8]>]) {
-        // The kernel has made this change itself, and knows what it does to what it caches; but for the number of `..` in the
-        // listing of a directory that has moved, and unless it knows the inode through several mounts.
         let moved = change.happened.contains(Happened::MOVE_SELF);
-        for (device, mounts) in self.watch.mounts(file.file_system()) {
-            if change.own && !moved && mounts.len() == 1 {
-                continue;
-            }
-            let Some((dev, ino)) = self.resolver.find(file, device, &mounts) else {
+        for shown in self.watch.shown(file.file_system()) {
+            let Some((dev, ino)) = self.resolver.find(file, &shown) else {
                 continue;
             };
-            let keys = mounts.iter().map(|mount| Key {
+            let keys = shown.mounts.iter().map(|mount| Key {
                 mount: mount.id,
                 dev,
                 ino,
             });
             let found: Vec<_> = keys.filter_map(|key| self.known.find(&key)).collect();
+            // See `is_known`.
             if change.own && found.len() == 1 && !(moved && found[0].is_dir()) {
                 continue;
             }
