@@ -52,6 +52,14 @@ const PENDING: Duration = Duration::from_millis(40);
 /// lead through the server.
 const WRITTEN: Duration = Duration::from_millis(20);
 
+/// How long the attributes of `inode` may be cached, whose names may be for `ttl`.
+pub(super) fn attr_ttl(inode: &Inode, ttl: Duration) -> Duration {
+    if ttl == COVERED && inode.writers.load(Ordering::SeqCst) > 0 {
+        return WRITTEN;
+    }
+    ttl
+}
+
 impl PassthroughFs {
     /// How long what was asked about names on `inode`'s mount at the time `asked` may be cached.
     pub(super) fn ttl(&self, inode: &Inode, asked: u64) -> Duration {
@@ -65,15 +73,6 @@ impl PassthroughFs {
                 Trust::Unwatched => UNCOVERED,
             },
         }
-    }
-
-    /// As [`ttl`](Self::ttl), for the attributes of `inode`.
-    pub(super) fn attr_ttl(&self, inode: &Inode, asked: u64) -> Duration {
-        let ttl = self.ttl(inode, asked);
-        if ttl == COVERED && inode.writers.load(Ordering::SeqCst) > 0 {
-            return WRITTEN;
-        }
-        ttl
     }
 
     /// Owner and group of the file that `raw` describes, as they are presented.
@@ -110,7 +109,7 @@ impl PassthroughFs {
     fn attributes(&self, inode: &Inode, stat: &Stat) -> Attributes {
         Attributes {
             attr: self.attr(stat),
-            ttl: self.attr_ttl(inode, stat.asked()),
+            ttl: attr_ttl(inode, self.ttl(inode, stat.asked())),
         }
     }
 
@@ -188,7 +187,7 @@ impl PassthroughFs {
         };
         Ok(Statx {
             stat,
-            ttl: self.attr_ttl(&inode, asked),
+            ttl: attr_ttl(&inode, self.ttl(&inode, asked)),
         })
     }
 

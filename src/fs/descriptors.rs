@@ -12,8 +12,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, getrlimit};
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use super::inode::{HeldFd, Inode, Key, Ways};
 use super::shares::{Claim, Shares};
+use super::table::Table;
 use crate::engine::{Errno, FileHandle, NodeId, Result};
 use crate::sys::handle::Handle;
 use crate::sys::stat;
@@ -50,7 +51,9 @@ pub struct Descriptors {
     /// What is open may keep so many.
     claimed: Arc<AtomicUsize>,
     /// Inodes with a descriptor, the one to look at next in front.
-    ring: Mutex<VecDeque<Weak<Inode>>>,
+    ring: Mutex<VecDeque<NodeId>>,
+    /// Where they are found; those that the kernel has forgotten are not.
+    table: Arc<Table>,
     /// `/proc/self/fd`.
     proc: OwnedFd,
     /// An inode had its descriptor closed at some time.
@@ -99,8 +102,8 @@ impl ProcName {
 }
 
 impl Descriptors {
-    /// At most `budget` descriptors; by default half of what the process may have.
-    pub fn new(budget: Option<usize>) -> io::Result<Descriptors> {
+    /// At most `budget` descriptors for the inodes in `table`; by default half of what the process may have.
+    pub fn new(budget: Option<usize>, table: &Arc<Table>) -> io::Result<Descriptors> {
         let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let cpus = sysconf(SysconfVar::_NPROCESSORS_CONF)?;
         let shares = Shares::of(
@@ -115,6 +118,7 @@ impl Descriptors {
             held: Arc::default(),
             claimed: Arc::default(),
             ring: Mutex::default(),
+            table: Arc::clone(table),
             proc,
             closed: AtomicBool::new(false),
         })
@@ -267,9 +271,9 @@ impl Descriptors {
     pub fn enroll(&self, inode: &Arc<Inode>) {
         let mut ring = self.ring.lock();
         if ring.len() > 2 * self.held() + 1024 {
-            ring.retain(|inode| inode.strong_count() > 0);
+            ring.retain(|node| self.table.contains(*node));
         }
-        ring.push_back(Arc::downgrade(inode));
+        ring.push_back(inode.node);
         drop(ring);
         self.close(self.shares.budget, 2 * EFFORT, Chance::Second);
         self.press(2 * EFFORT);
@@ -293,7 +297,7 @@ impl Descriptors {
             let Some(candidate) = self.ring.lock().pop_front() else {
                 break;
             };
-            let Some(inode) = candidate.upgrade() else {
+            let Some(inode) = self.table.get(candidate) else {
                 continue;
             };
             let fd = inode.ways.lock().fd.clone();
@@ -319,7 +323,7 @@ impl Descriptors {
             let Some(candidate) = self.ring.lock().pop_front() else {
                 return;
             };
-            let Some(inode) = candidate.upgrade() else {
+            let Some(inode) = self.table.get(candidate) else {
                 continue;
             };
             // Before the descriptor goes, so that nobody relies on it who has not seen this.
@@ -470,9 +474,9 @@ impl super::PassthroughFs {
     pub(super) fn adopt(
         &self,
         inode: &Arc<Inode>,
-        fd: OwnedFd,
+        fd: Arc<HeldFd>,
         stat: &stat::Stat,
-    ) -> std::result::Result<(), OwnedFd> {
+    ) -> std::result::Result<(), Arc<HeldFd>> {
         debug_assert_eq!(inode.key, Key::of(stat));
         let mut ways = inode.ways.lock();
         inode.referenced.store(true, Ordering::Relaxed);
@@ -484,11 +488,11 @@ impl super::PassthroughFs {
             && ways
                 .handle
                 .as_ref()
-                .is_none_or(|handle| Handle::of(&fd).is_ok_and(|other| other == *handle));
+                .is_none_or(|handle| Handle::of(&*fd).is_ok_and(|other| other == *handle));
         if !same {
             return Err(fd);
         }
-        ways.fd = Some(self.descriptors.hold(fd));
+        ways.fd = Some(fd);
         drop(ways);
         self.descriptors.enroll(inode);
         Ok(())

@@ -18,6 +18,7 @@ use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 
 use super::PassthroughFs;
+use super::attr::attr_ttl;
 use super::creds::acting_as_server;
 use super::inode::{Inode, Key, Place, Ways};
 use super::mounts::{Mount, Nature};
@@ -103,7 +104,7 @@ impl PassthroughFs {
         let dir = self.fd(&inode)?;
         let asked = clock::now();
         inode.answered(asked);
-        match self.find(&inode, &*dir, name, Automount::Trigger) {
+        match self.find(&inode, &*dir, name, Automount::Trigger, asked) {
             Ok((child, stat, event)) => {
                 cx.count(event);
                 Ok(self.entry(&inode, &child, &stat))
@@ -124,7 +125,7 @@ impl PassthroughFs {
     pub(super) fn entry(&self, parent: &Inode, inode: &Inode, stat: &Stat) -> Entry {
         let own = self.ttl(inode, stat.asked());
         // The name is the parent's, and where it leads to something that is not cached, neither is it.
-        let name = if Arc::ptr_eq(&parent.mount, &inode.mount) {
+        let of_name = if Arc::ptr_eq(&parent.mount, &inode.mount) {
             own
         } else {
             own.min(self.ttl(parent, stat.asked()))
@@ -133,8 +134,8 @@ impl PassthroughFs {
             node: inode.node,
             generation: 0,
             attr: self.attr(stat),
-            entry_ttl: name,
-            attr_ttl: self.attr_ttl(inode, stat.asked()),
+            entry_ttl: of_name,
+            attr_ttl: attr_ttl(inode, own),
         }
     }
 
@@ -146,21 +147,22 @@ impl PassthroughFs {
         name: &OsStr,
         automount: Automount,
     ) -> Result<(Arc<Inode>, Stat)> {
-        let (inode, found, _) = self.find(parent, dir, name, automount)?;
+        let (inode, found, _) = self.find(parent, dir, name, automount, clock::now())?;
         Ok((inode, found))
     }
 
-    /// The same, with whether the kernel knew the inode already.
+    /// The same at the time `asked`, with whether the kernel knew the inode already.
     fn find(
         &self,
         parent: &Arc<Inode>,
         dir: &impl AsFd,
         name: &OsStr,
         automount: Automount,
+        asked: u64,
     ) -> Result<(Arc<Inode>, Stat, CacheEvent)> {
         if parent.opens_first.load(Ordering::Relaxed) {
             let fd = self.descriptors.open_held(dir, name)?;
-            let found = stat::of(&fd)?;
+            let found = stat::of_since(&fd, asked)?;
             // Opening it like this does not mount what it waits for.
             if automount == Automount::Leave || !found.is_automount() {
                 let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
@@ -170,7 +172,7 @@ impl PassthroughFs {
                 return Ok((inode, found, event));
             }
         }
-        let found = stat::at(dir, name, automount)?;
+        let found = stat::at_since(dir, name, automount, asked)?;
         let key = Key::of(&found);
         let known = self.table.acquire(&key, |inode| {
             inode.referenced.store(true, Ordering::Relaxed);
@@ -210,24 +212,9 @@ impl PassthroughFs {
         place: Option<(&Arc<Inode>, &OsStr)>,
     ) -> Result<(Arc<Inode>, CacheEvent)> {
         let key = Key::of(stat);
+        // Another inode that had this number, and is to be replaced.
+        let mut expected = None;
         loop {
-            let known = self.table.peek(&key);
-            let expected = known.as_ref().map(|inode| inode.node);
-            if let Some(inode) = known {
-                inode.answered(stat.asked());
-                match self.adopt(&inode, fd, stat) {
-                    Ok(()) if self.table.retain(inode.node) => {
-                        return Ok((inode, CacheEvent::RepeatedLookup));
-                    }
-                    // Forgotten just now; what was adopted goes with it.
-                    Ok(()) => {
-                        let held = self.fd(&inode)?;
-                        fd = held.as_fd().try_clone_to_owned()?;
-                        continue;
-                    }
-                    Err(back) => fd = back,
-                }
-            }
             let mount = self.mount_of(&fd, stat)?;
             let place = place
                 .filter(|_| !mount.has_handles())
@@ -243,16 +230,32 @@ impl PassthroughFs {
                 place,
                 ..Ways::default()
             };
-            match self
-                .table
-                .insert(&key, expected, |node| new_inode(node, stat, mount, 0, ways))
-            {
+            let make = |node| new_inode(node, stat, mount, 0, ways);
+            let known = match self.table.insert(&key, expected, make) {
                 Ok(inode) => {
                     drop(held);
                     self.descriptors.enroll(&inode);
                     return Ok((inode, CacheEvent::FirstLookup));
                 }
-                Err(_) => fd = held.as_fd().try_clone_to_owned()?,
+                Err((known, make)) => {
+                    drop(make);
+                    known
+                }
+            };
+            known.answered(stat.asked());
+            match self.adopt(&known, held, stat) {
+                Ok(()) if self.table.retain(known.node) => {
+                    return Ok((known, CacheEvent::RepeatedLookup));
+                }
+                // Forgotten just now; what was adopted goes with it.
+                Ok(()) => {
+                    expected = None;
+                    fd = self.fd(&known)?.as_fd().try_clone_to_owned()?;
+                }
+                Err(held) => {
+                    expected = Some(known.node);
+                    fd = held.as_fd().try_clone_to_owned()?;
+                }
             }
         }
     }

@@ -162,7 +162,8 @@ impl PassthroughFs {
             data,
             descriptor_budget,
         } = options;
-        let descriptors = Descriptors::new(descriptor_budget).map_err(Error::Proc)?;
+        let table = Arc::new(Table::new());
+        let descriptors = Descriptors::new(descriptor_budget, &table).map_err(Error::Proc)?;
         let stat = stat::of(&root).map_err(Error::Root)?;
         if stat.kind() != libc::S_IFDIR {
             return Err(Error::NotADirectory);
@@ -180,7 +181,6 @@ impl PassthroughFs {
                 Ok(descriptors.reopen(std::os::fd::AsFd::as_fd(fd), flags)?)
             })
         };
-        let table = Table::new();
         let mut root_overlay = 0;
         for (index, parent) in parents.into_iter().enumerate() {
             let (number, stat) = (index as u32 + 1, stat::of(&parent.fd).map_err(Error::Root)?);
@@ -211,7 +211,7 @@ impl PassthroughFs {
         ));
         Ok(PassthroughFs {
             root,
-            table: Arc::new(table),
+            table,
             watch,
             mounts,
             handles: Handles::new(),

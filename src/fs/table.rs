@@ -126,6 +126,12 @@ impl Table {
             .clone()
     }
 
+    /// Whether there is an inode of `node`.
+    pub fn contains(&self, node: NodeId) -> bool {
+        let address = Address::of(node);
+        self.shards[address.shard].lock().slot(&address).is_some()
+    }
+
     /// The inode of `key`, without counting a lookup.
     pub fn peek(&self, key: &Key) -> Option<Arc<Inode>> {
         let (hash, index) = self.shard_of(key);
@@ -150,50 +156,49 @@ impl Table {
         slot.map(|slot| slot.lookups += 1).is_some()
     }
 
-    /// Adds the inode that `make` makes for the node id it is given, with one lookup, in place of `expected`, which
-    /// has the same key but is another inode.
-    ///
-    /// # Errors
-    /// Gives `make` back if somebody else has added an inode of this key since `expected` was looked at.
+    /// Adds the inode that `make` makes for the node id it is given, with one lookup, unless there is one with this key: then
+    /// that, uncounted, and `make` are given back. `expected`, which is another inode with the same key, is no hindrance:
+    /// the new one takes its place.
     pub fn insert<F: FnOnce(NodeId) -> Inode>(
         &self,
         key: &Key,
         expected: Option<NodeId>,
         make: F,
-    ) -> Result<Arc<Inode>, F> {
-        let (hash, index) = self.shard_of(key);
-        let mut guard = self.shards[index].lock();
+    ) -> Result<Arc<Inode>, (Arc<Inode>, F)> {
+        let (hash, number) = self.shard_of(key);
+        let mut guard = self.shards[number].lock();
         let shard = &mut *guard;
-        let present = shard
-            .by_key(hash, key)
-            .and_then(|slot| slot.inode.as_ref())
-            .map(|inode| inode.node);
-        if present.is_some() && present != expected {
-            return Err(make);
+        let slots = &shard.slots;
+        let same = |index: &u32| has(slots, *index, key);
+        let again = |index: &u32| self.hash_of(slots, *index);
+        let entry = shard.keys.entry(hash, same, again);
+        if let Entry::Occupied(entry) = &entry
+            && let Some(present) = &slots[*entry.get() as usize].inode
+            && Some(present.node) != expected
+        {
+            return Err((Arc::clone(present), make));
         }
-        let slot = shard.free.pop().unwrap_or_else(|| {
+        let index = shard.free.pop().unwrap_or(shard.slots.len() as u32);
+        match entry {
+            Entry::Occupied(mut entry) => *entry.get_mut() = index,
+            Entry::Vacant(entry) => drop(entry.insert(index)),
+        }
+        if index as usize == shard.slots.len() {
             shard.slots.push(Slot {
                 generation: 1,
                 lookups: 0,
                 inode: None,
             });
-            (shard.slots.len() - 1) as u32
-        });
+        }
+        let slot = &mut shard.slots[index as usize];
         let address = Address {
-            shard: index,
-            index: slot,
-            generation: shard.slots[slot as usize].generation,
+            shard: number,
+            index,
+            generation: slot.generation,
         };
         let inode = Arc::new(make(address.node()));
-        let slots = &shard.slots;
-        let same = |index: &u32| has(slots, *index, key);
-        let again = |index: &u32| self.hash_of(slots, *index);
-        match shard.keys.entry(hash, same, again) {
-            Entry::Occupied(mut entry) => *entry.get_mut() = slot,
-            Entry::Vacant(entry) => drop(entry.insert(slot)),
-        }
-        shard.slots[slot as usize].lookups = 1;
-        shard.slots[slot as usize].inode = Some(Arc::clone(&inode));
+        slot.lookups = 1;
+        slot.inode = Some(Arc::clone(&inode));
         Ok(inode)
     }
 

@@ -126,9 +126,14 @@ fn nanoseconds(time: &libc::statx_timestamp) -> i64 {
         .wrapping_add(i64::from(time.tv_nsec))
 }
 
-fn statx(dir: &impl AsFd, name: &std::ffi::CStr, flags: i32, mask: u32) -> io::Result<Stat> {
+fn statx(
+    dir: &impl AsFd,
+    name: &std::ffi::CStr,
+    flags: i32,
+    mask: u32,
+    asked: u64,
+) -> io::Result<Stat> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
-    let asked = clock::now();
     // SAFETY: `name` is NUL-terminated and `stat` has the size of `struct statx`; both outlive the call.
     let result = unsafe {
         libc::statx(
@@ -152,7 +157,21 @@ fn statx(dir: &impl AsFd, name: &std::ffi::CStr, flags: i32, mask: u32) -> io::R
 /// # Errors
 /// Those of statx(2).
 pub fn of(fd: &impl AsFd) -> io::Result<Stat> {
-    statx(fd, c"", libc::AT_EMPTY_PATH, MASK | STATX_MNT_ID_UNIQUE)
+    of_since(fd, clock::now())
+}
+
+/// As [`of`], asked for at the time `asked`, which has passed.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn of_since(fd: &impl AsFd, asked: u64) -> io::Result<Stat> {
+    statx(
+        fd,
+        c"",
+        libc::AT_EMPTY_PATH,
+        MASK | STATX_MNT_ID_UNIQUE,
+        asked,
+    )
 }
 
 /// As [`of`], with the `AT_STATX_*` flags `flags`, for the fields in `mask` at least.
@@ -162,7 +181,13 @@ pub fn of(fd: &impl AsFd) -> io::Result<Stat> {
 pub fn of_with(fd: &impl AsFd, flags: u32, mask: u32) -> io::Result<Stat> {
     let sync =
         i32::try_from(flags).unwrap_or(0) & (libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC);
-    statx(fd, c"", libc::AT_EMPTY_PATH | sync, mask & !0x8000_0000)
+    statx(
+        fd,
+        c"",
+        libc::AT_EMPTY_PATH | sync,
+        mask & !0x8000_0000,
+        clock::now(),
+    )
 }
 
 /// The inode `name` in `dir`; a symbolic link itself.
@@ -174,9 +199,22 @@ pub fn at<P: NixPath + ?Sized>(
     name: &P,
     automount: Automount,
 ) -> io::Result<Stat> {
+    at_since(dir, name, automount, clock::now())
+}
+
+/// As [`at`], asked for at the time `asked`, which has passed.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn at_since<P: NixPath + ?Sized>(
+    dir: &impl AsFd,
+    name: &P,
+    automount: Automount,
+    asked: u64,
+) -> io::Result<Stat> {
     let mut flags = libc::AT_SYMLINK_NOFOLLOW;
     if automount == Automount::Leave {
         flags |= libc::AT_NO_AUTOMOUNT;
     }
-    name.with_nix_path(|name| statx(dir, name, flags, MASK | STATX_MNT_ID_UNIQUE))?
+    name.with_nix_path(|name| statx(dir, name, flags, MASK | STATX_MNT_ID_UNIQUE, asked))?
 }
