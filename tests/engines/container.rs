@@ -223,7 +223,8 @@ impl Container {
         let gone = until(|| Ok(!runs(pid)))?;
         ensure!(gone, "its first process does not end");
         if let Some(mut child) = self.child.take() {
-            child.wait()?;
+            let ended = until(|| Ok(child.try_wait()?.is_some()))?;
+            ensure!(ended, "what started it does not end");
         }
         Ok(())
     }

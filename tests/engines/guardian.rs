@@ -23,7 +23,7 @@ use nix::unistd::{Pid, setsid};
 use crate::parameter::Uring;
 
 /// Says which of the three processes one is.
-const ROLE: &str = "CNTR_TEST_ENGINES_ROLE";
+pub const ROLE: &str = "CNTR_TEST_ENGINES_ROLE";
 
 /// How long what was killed may take to go.
 const REAPING: Duration = Duration::from_secs(30);
@@ -35,10 +35,21 @@ pub struct Run {
 }
 
 impl Run {
+    /// The run whose first process this is.
+    pub fn of(first: u32) -> Run {
+        Run {
+            directory: std::env::temp_dir().join(format!("cntr-engines-{first}")),
+        }
+    }
+
     /// The name of the run's cgroup in each hierarchy.
-    pub fn cgroup(&self) -> &str {
+    pub fn cgroup(&self) -> String {
         let name = self.directory.file_name().and_then(|name| name.to_str());
-        name.expect("the directory of a run has an ASCII name")
+        // Systemd's programs look for a unit in paths of cgroups, below slices.
+        format!(
+            "{}.slice",
+            name.expect("the directory of a run has an ASCII name")
+        )
     }
 }
 
@@ -80,10 +91,7 @@ fn again(role: &str, run: &Run) -> Command {
 /// The first process: starts the guardian, and stands in for it if it dies.
 fn supervise() -> ExitCode {
     set_child_subreaper(true).expect("a process may take in orphans");
-    let name = format!("cntr-engines-{}", std::process::id());
-    let run = Run {
-        directory: std::env::temp_dir().join(name),
-    };
+    let run = Run::of(std::process::id());
     fs::create_dir(&run.directory).expect("a directory below the temporary one");
     let mut guardian = again("guardian", &run)
         .stdin(Stdio::piped())
@@ -138,7 +146,7 @@ fn guard(run: &Run) -> ExitCode {
 fn sweep(run: &Run) {
     let end = Instant::now() + REAPING;
     loop {
-        let descendants = descendants();
+        let descendants = descendants(std::process::id().cast_signed());
         for pid in &descendants {
             let _ = kill(*pid, Signal::SIGKILL);
         }
@@ -156,7 +164,7 @@ fn sweep(run: &Run) {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    while let Err(problem) = remove_cgroups(run.cgroup()) {
+    while let Err(problem) = remove_cgroups(&run.cgroup()) {
         if Instant::now() > end {
             eprintln!("left behind: {problem}");
             break;
@@ -168,8 +176,8 @@ fn sweep(run: &Run) {
     }
 }
 
-/// All processes below this one.
-fn descendants() -> Vec<Pid> {
+/// All processes below `pid`.
+pub fn descendants(pid: i32) -> Vec<Pid> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry
@@ -190,7 +198,7 @@ fn descendants() -> Vec<Pid> {
         }
     }
     let mut found = Vec::new();
-    let mut next = vec![std::process::id().cast_signed()];
+    let mut next = vec![pid];
     while let Some(pid) = next.pop() {
         for child in children.remove(&pid).unwrap_or_default() {
             found.push(Pid::from_raw(child));

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 
 use crate::command::Skip;
 use crate::container::Container;
-use crate::{bubblewrap, by_hand, docker, oci};
+use crate::{bubblewrap, by_hand, containerd, docker, lxc, nspawn, oci, podman};
 
 /// How often an engine may fail to start a container.
 const ATTEMPTS: u32 = 3;
@@ -26,6 +26,15 @@ const PLAIN: Kind = Kind {
     start: || Skip::because("there is no such kind"),
     exec_differs: &[],
 };
+
+/// It leaves a variable out that it has set for the first process.
+const PODMAN_EXEC: &[&str] = &["variable HOSTNAME="];
+
+/// It has a v2 cgroup of its own for those who attach, no `HOME`, and a `PATH` of its own.
+const LXC_EXEC: &[&str] = &["cgroup 0::", "variable HOME=", "variable PATH="];
+
+/// It does not set what the specification says for the first process.
+const CRUN_EXEC: &[&str] = &["status NoNewPrivs:"];
 
 /// All of them.
 pub const KINDS: &[Kind] = &[
@@ -48,6 +57,85 @@ pub const KINDS: &[Kind] = &[
         ..PLAIN
     },
     Kind {
+        engine: "podman",
+        name: "root",
+        start: podman::root,
+        exec_differs: PODMAN_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "podman",
+        name: "user",
+        start: podman::user,
+        exec_differs: PODMAN_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "podman",
+        name: "keep_id",
+        start: podman::keep_id,
+        exec_differs: PODMAN_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "lxc",
+        name: "privileged",
+        start: lxc::privileged,
+        exec_differs: LXC_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "lxc",
+        name: "shifted",
+        start: lxc::shifted,
+        exec_differs: LXC_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "lxc",
+        name: "id_mapped",
+        start: lxc::id_mapped,
+        exec_differs: LXC_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "lxc",
+        name: "user",
+        start: lxc::user,
+        exec_differs: LXC_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "nspawn",
+        name: "plain",
+        start: nspawn::plain,
+        ..PLAIN
+    },
+    Kind {
+        engine: "nspawn",
+        name: "private_users",
+        start: nspawn::private_users,
+        ..PLAIN
+    },
+    Kind {
+        engine: "nspawn",
+        name: "booted",
+        start: nspawn::booted,
+        ..PLAIN
+    },
+    Kind {
+        engine: "containerd",
+        name: "default",
+        start: containerd::default,
+        ..PLAIN
+    },
+    Kind {
+        engine: "containerd",
+        name: "other_namespace",
+        start: containerd::other_namespace,
+        ..PLAIN
+    },
+    Kind {
         engine: "runc",
         name: "plain",
         start: oci::runc,
@@ -57,6 +145,20 @@ pub const KINDS: &[Kind] = &[
         engine: "runc",
         name: "user_namespace",
         start: oci::runc_with_user_namespace,
+        ..PLAIN
+    },
+    Kind {
+        engine: "crun",
+        name: "plain",
+        start: oci::crun,
+        exec_differs: CRUN_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "crun",
+        name: "user_namespace",
+        start: oci::crun_with_user_namespace,
+        exec_differs: CRUN_EXEC,
         ..PLAIN
     },
     Kind {

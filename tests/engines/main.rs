@@ -9,12 +9,17 @@ mod by_hand;
 mod checks;
 mod command;
 mod container;
+mod containerd;
 mod docker;
 mod guardian;
+mod interruption;
 mod kind;
+mod lxc;
+mod nspawn;
 mod oci;
 #[path = "../support/parameter.rs"]
 mod parameter;
+mod podman;
 mod table;
 mod terminal;
 mod world;
@@ -29,7 +34,7 @@ use checks::{CHECKS, Check};
 use command::Skip;
 use guardian::Role;
 use kind::{KINDS, Sample};
-use table::{Outcome, Table};
+use table::Table;
 
 /// Why no test can run here.
 fn unable() -> Option<&'static str> {
@@ -44,23 +49,21 @@ fn unable() -> Option<&'static str> {
     }
 }
 
+/// What a result means for the test.
+fn completion(result: &anyhow::Result<()>) -> Result<Completion, Failed> {
+    match result {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<Skip>() {
+            Some(Skip(reason)) => Ok(Completion::ignored_with(reason)),
+            None => Err(Failed::from(format!("{error:#}"))),
+        },
+    }
+}
+
 fn run(check: &Check, sample: &Sample, table: &Table) -> Result<Completion, Failed> {
     let result = (check.run)(sample);
-    let (outcome, result) = match result {
-        Ok(()) => (Outcome::Passed, Ok(Completion::Completed)),
-        Err(error) => match error.downcast_ref::<Skip>() {
-            Some(Skip(reason)) => (
-                Outcome::Skipped(reason.clone()),
-                Ok(Completion::ignored_with(reason)),
-            ),
-            None => {
-                let reason = format!("{error:#}");
-                (Outcome::Failed(reason.clone()), Err(Failed::from(reason)))
-            }
-        },
-    };
-    table.add(sample.kind, check.point, outcome);
-    result
+    table.add(sample.kind, check.point, &result);
+    completion(&result)
 }
 
 fn main() -> ExitCode {
@@ -78,6 +81,9 @@ fn main() -> ExitCode {
             }
         }
     }
+    if let Ok(kinds) = std::env::var(interruption::HOLD) {
+        interruption::hold(&kinds);
+    }
     let table = Arc::new(Table::default());
     let samples: Vec<Arc<Sample>> = KINDS
         .iter()
@@ -94,6 +100,13 @@ fn main() -> ExitCode {
                 None => run(check, &sample, &table),
             }));
         }
+    }
+    for (name, victim, kinds) in interruption::CASES {
+        let name = format!("interruption::{name}");
+        trials.push(Trial::ignorable_test(name, move || match unable {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => completion(&interruption::interrupted(*victim, kinds)),
+        }));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if std::env::var_os("CNTR_TEST_TABLE").is_some() {

@@ -17,6 +17,14 @@ pub fn runc() -> Result<Container> {
     start(&Runtime::new("runc")?, 0)
 }
 
+pub fn crun() -> Result<Container> {
+    start(&Runtime::new("crun")?, 0)
+}
+
+pub fn crun_with_user_namespace() -> Result<Container> {
+    start(&Runtime::new("crun")?, SHIFT)
+}
+
 pub fn runc_with_user_namespace() -> Result<Container> {
     start(&Runtime::new("runc")?, SHIFT)
 }
@@ -32,7 +40,26 @@ impl Runtime {
     }
 
     fn command(&self) -> Result<Command> {
-        need(self.program)
+        let runtime = need(self.program)?;
+        if self.program != "crun" {
+            return Ok(runtime);
+        }
+        // It refuses to run where v1 and v2 of cgroups are beside each other, if v2 has a controller.
+        let script =
+            "! test -d /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified; exec \"$@\"";
+        let mut command = need("unshare")?;
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        command.arg(runtime.get_program());
+        command.arg("--cgroup-manager=cgroupfs");
+        Ok(command)
     }
 
     fn words(&self, words: &[&str]) -> Result<Words> {

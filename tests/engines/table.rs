@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Mutex;
 
 use crate::checks::CHECKS;
+use crate::command::Skip;
 use crate::kind::{KINDS, Kind};
 
 /// How a check ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
+enum Outcome {
     Passed,
     Skipped(String),
     Failed(String),
@@ -22,7 +22,14 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn add(&self, kind: &Kind, point: &'static str, outcome: Outcome) {
+    pub fn add(&self, kind: &Kind, point: &'static str, result: &anyhow::Result<()>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Passed,
+            Err(error) => match error.downcast_ref::<Skip>() {
+                Some(Skip(reason)) => Outcome::Skipped(reason.clone()),
+                None => Outcome::Failed(format!("{error:#}")),
+            },
+        };
         let mut outcomes = self.outcomes.lock().expect("nobody panics with it");
         outcomes.insert((kind.title(), point), outcome);
     }

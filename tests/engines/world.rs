@@ -31,8 +31,8 @@ pub fn mark() -> String {
     format!("MARK={MARK}")
 }
 
-/// A zone that the host does not have.
-const ZONE: &str = "/usr/share/zoneinfo/Asia/Tokyo";
+/// The time zone of the containers, which no host has.
+pub const ZONE: &str = "CNT";
 
 static WORLD: OnceLock<World> = OnceLock::new();
 
@@ -69,7 +69,7 @@ pub fn enter(run: &Run) -> Result<()> {
     fs::create_dir_all("/run/systemd/system")?;
     let world = World {
         directory: run.directory.clone(),
-        cgroup: run.cgroup().to_owned(),
+        cgroup: run.cgroup(),
     };
     world.add_users()?;
     world.make_root()?;
@@ -188,16 +188,9 @@ impl World {
         ] {
             fs::write(root.join(name), text)?;
         }
-        if Path::new(ZONE).exists() {
-            fs::copy(ZONE, root.join("usr/share/zoneinfo/Zone"))?;
-            symlink("../usr/share/zoneinfo/Zone", root.join("etc/localtime"))?;
-        }
+        fs::write(root.join("usr/share/zoneinfo/Zone"), zone_file())?;
+        symlink("../usr/share/zoneinfo/Zone", root.join("etc/localtime"))?;
         Ok(())
-    }
-
-    /// The zone of the containers, if there is one to be had.
-    pub fn zone(&self) -> Option<&'static str> {
-        self.root().join("etc/localtime").exists().then_some("JST")
     }
 
     /// A root directory of a container's own, all of whose files belong to `owner`.
@@ -275,4 +268,19 @@ impl World {
             ("XDG_RUNTIME_DIR", self.runtime_directory()),
         ]
     }
+}
+
+/// The zone that is called [`ZONE`], an hour before Greenwich, as tzfile(5) has it: version 1, without a change of time.
+fn zone_file() -> Vec<u8> {
+    let mut bytes = b"TZif".to_vec();
+    bytes.extend([0; 16]);
+    // How many there are of: indicators (2), leap seconds, changes, kinds of time, characters.
+    for count in [0_u32, 0, 0, 0, 1, 4] {
+        bytes.extend(count.to_be_bytes());
+    }
+    bytes.extend(3600_i32.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(ZONE.as_bytes());
+    bytes.push(0);
+    bytes
 }
