@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-use super::{Answer, Engine, Found};
+use super::{Answer, Engine, Found, Unresolved};
+use crate::sys::pinned::{PinError, Pinned};
 
 /// What is looked at of a command line, in bytes.
 const LONGEST: usize = 32 << 10;
@@ -13,17 +14,33 @@ const LONGEST: usize = 32 << 10;
 /// What is shown of one.
 const SHOWN: usize = 40;
 
-/// The process whose number `text` is; none if it is no number, or of no process.
-pub fn by_number(text: &str) -> Option<Found> {
-    let pid: i32 = text.parse().ok().filter(|pid| *pid > 0)?;
-    fs::exists(format!("/proc/{pid}"))
-        .ok()
-        .filter(|exists| *exists)?;
-    Some(Found {
-        engine: Engine::ProcessId,
-        name: pid.to_string(),
-        pid: Pid::from_raw(pid),
-    })
+/// The process whose number `text` is, or whose thread has that number; none if it is no number, or of nothing.
+///
+/// # Errors
+/// The process cannot be held.
+pub fn by_number(text: &str) -> Result<Option<(Found, Pinned)>, Unresolved> {
+    let Some(pid) = text.parse().ok().filter(|pid: &i32| *pid > 0) else {
+        return Ok(None);
+    };
+    let opened = match Pinned::open(Pid::from_raw(pid)) {
+        Err(PinError::Thread(process)) => Pinned::open(process),
+        opened => opened,
+    };
+    match opened {
+        Ok(process) => {
+            let found = Found {
+                engine: Engine::ProcessId,
+                name: pid.to_string(),
+                pid: process.pid(),
+            };
+            Ok(Some((found, process)))
+        }
+        Err(PinError::System(error)) => Err(Unresolved::Unavailable {
+            engine: Engine::ProcessId,
+            reason: format!("process {pid} cannot be held: {error}"),
+        }),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Which processes are looked at.
@@ -136,10 +153,19 @@ mod tests {
     #[test]
     fn numbers() {
         let own = std::process::id();
-        let found = by_number(&own.to_string()).unwrap();
+        let (found, process) = by_number(&own.to_string()).unwrap().unwrap();
         assert_eq!(found.pid.as_raw(), own.cast_signed());
+        assert_eq!(process.pid(), found.pid);
+        // A thread's is its process's.
+        let thread = std::thread::spawn(|| {
+            let id = nix::unistd::gettid();
+            (id, by_number(&id.to_string()).unwrap().unwrap())
+        });
+        let (id, (found, _)) = thread.join().unwrap();
+        assert_eq!(found.pid.as_raw(), own.cast_signed());
+        assert_eq!(found.name, id.to_string());
         for nobody in ["0", "-1", "x", "", "2147483647", "12x"] {
-            assert!(by_number(nobody).is_none(), "{nobody}");
+            assert!(by_number(nobody).unwrap().is_none(), "{nobody}");
         }
     }
 
