@@ -5,8 +5,10 @@
 //! | `mod` | what can be asked for, and how it is found |
 //! | `engine` | who can be asked |
 //! | `ask` | runs the engines' own tools beside each other, with a deadline |
-//! | `docker`, `lxc`, `machine`, `containerd`, `oci` | one kind of engine each: what to ask it, what its answers mean |
-//! | `process` | processes by number and by command line |
+//! | `docker`, `lxc`, `lxd`, `machine`, `kubernetes`, `cri`, `containerd`, `oci`, `rkt`, `unit` | one kind of engine each: what to ask it, what its answers mean |
+//! | `netns` | processes by the name of their network namespace |
+//! | `process` | processes by number, by command line and by cgroup |
+//! | `sandbox` | what looks like a container, but is none of this kernel's |
 //! | `verdict` | who is believed, and why there is no container to attach to |
 //!
 //! All engines whose tool is installed are asked at the same time. One that knows the name wins; of several the user has to
@@ -17,12 +19,19 @@
 
 mod ask;
 mod containerd;
+mod cri;
 mod docker;
 mod engine;
+mod kubernetes;
 mod lxc;
+mod lxd;
 mod machine;
+mod netns;
 mod oci;
 mod process;
+mod rkt;
+mod sandbox;
+mod unit;
 mod verdict;
 
 use std::fmt;
@@ -97,6 +106,36 @@ pub struct Found {
     pub name: String,
     /// Its first process, or the one that was asked for.
     pub pid: Pid,
+    /// Its id there, if that is something else than its name.
+    pub id: String,
+    /// What it was made of, as far as that is known.
+    pub image: String,
+}
+
+impl Found {
+    fn new(engine: Engine, name: impl Into<String>, pid: i32) -> Found {
+        Found {
+            engine,
+            name: name.into(),
+            pid: Pid::from_raw(pid),
+            id: String::new(),
+            image: String::new(),
+        }
+    }
+
+    fn id(self, id: impl Into<String>) -> Found {
+        Found {
+            id: id.into(),
+            ..self
+        }
+    }
+
+    fn image(self, image: impl Into<String>) -> Found {
+        Found {
+            image: image.into(),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Found {
@@ -114,7 +153,7 @@ impl Answer {
     fn knows(&self) -> bool {
         matches!(
             self,
-            Answer::Found(_) | Answer::NotRunning(_) | Answer::Ambiguous(_)
+            Answer::Found(_) | Answer::NotRunning(_) | Answer::Ambiguous(_) | Answer::Refused(_)
         )
     }
 
@@ -132,7 +171,7 @@ impl Answer {
             Answer::NotRunning(what) if what.split(' ').next() != Some(name) => {
                 *self = Answer::Failed(hint);
             }
-            Answer::Ambiguous(_) => *self = Answer::Failed(hint),
+            Answer::Ambiguous(_) | Answer::Refused(_) => *self = Answer::Failed(hint),
             _ => {}
         }
     }
@@ -149,6 +188,8 @@ enum Answer {
     NotRunning(String),
     /// Several are, says the engine itself.
     Ambiguous(String),
+    /// Something is that nothing can be attached to, for this reason.
+    Refused(String),
     /// More has to be asked first.
     Further(Vec<Question>),
     /// It cannot say: its daemon does not run, or does not let this user ask.
@@ -168,9 +209,9 @@ pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<(Found, Pinn
         engines,
     };
     if search.wants(Engine::ProcessId)
-        && let Some(process) = process::by_number(search.name)?
+        && let Some((found, process)) = process::by_number(search.name)?
     {
-        return Ok(process);
+        return admit(found, process);
     }
     // Whether the last process there was has been there at all, and what it was of.
     let (mut seen, mut what) = (false, String::new());
@@ -179,7 +220,7 @@ pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<(Found, Pinn
         let found = search.ask()?;
         match Pinned::open(found.pid) {
             Ok(process) if process.started().is_some_and(|started| started < asked) => {
-                return Ok((found, process));
+                return admit(found, process);
             }
             // The container has been started since, or its process has ended and the number is that of another one.
             Ok(_) => seen = true,
@@ -200,6 +241,17 @@ pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<(Found, Pinn
     } else {
         Unresolved::Elsewhere { what }
     })
+}
+
+/// Refuses what is no container of this kernel.
+fn admit(found: Found, process: Pinned) -> Result<(Found, Pinned), Unresolved> {
+    match sandbox::of_process(process.pid()) {
+        None => Ok((found, process)),
+        Some(reason) => Err(Unresolved::Refused {
+            what: found.to_string(),
+            reason,
+        }),
+    }
 }
 
 /// What is looked for, and where.
@@ -232,8 +284,9 @@ impl Search<'_> {
     fn ask(&self) -> Result<Found, Unresolved> {
         let mut questions = Vec::new();
         let mut answers = Vec::new();
+        let asked_for = self.is_narrow();
         for engine in Engine::ALL.into_iter().filter(|one| self.wants(*one)) {
-            match engine.begin(self.name) {
+            match engine.begin(self.name, asked_for) {
                 Some(Answer::Further(first)) => {
                     questions.extend(first.into_iter().map(|question| (engine, question)));
                 }
@@ -248,10 +301,16 @@ impl Search<'_> {
                 answer.keep_whole_names(*engine, self.name);
             }
         }
+        // Names of containers come first: a command line may contain anything, and who lives in a named network
+        // namespace often is a container's.
+        let mut named = answers.iter().any(|(_, answer)| answer.knows());
+        if self.wants(Engine::Netns) && (asked_for || !named) {
+            let answer = netns::find(self.name);
+            named |= answer.knows();
+            answers.push((Engine::Netns, answer));
+        }
         if self.wants(Engine::Command) {
-            // Names of containers come first: a command line may contain anything.
-            let named = answers.iter().any(|(_, answer)| answer.knows());
-            if self.is_narrow() {
+            if asked_for {
                 let answer = process::by_command(self.name, process::Where::Everywhere);
                 answers.push((Engine::Command, answer));
             } else if !named && !self.is_number() {

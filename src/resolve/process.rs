@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 
 use super::{Answer, Engine, Found, Unresolved};
-use crate::sys::pinned::{PinError, Pinned};
+use crate::sys::pinned::{Moment, PinError, Pinned};
 
 /// What is looked at of a command line, in bytes.
 const LONGEST: usize = 32 << 10;
@@ -28,11 +28,7 @@ pub fn by_number(text: &str) -> Result<Option<(Found, Pinned)>, Unresolved> {
     };
     match opened {
         Ok(process) => {
-            let found = Found {
-                engine: Engine::ProcessId,
-                name: pid.to_string(),
-                pid: process.pid(),
-            };
+            let found = Found::new(Engine::ProcessId, pid.to_string(), process.pid().as_raw());
             Ok(Some((found, process)))
         }
         Err(PinError::System(error)) => Err(Unresolved::Unavailable {
@@ -58,29 +54,16 @@ pub fn by_command(part: &str, place: Where) -> Answer {
     let ancestors = ancestors();
     let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
     let cntr = program("self");
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Answer::Failed("/proc cannot be read".to_owned());
-    };
     let mut found = Vec::new();
-    for entry in processes.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let Some(pid) = pid.filter(|pid| !ancestors.contains(pid)) else {
-            continue;
-        };
+    for pid in all().filter(|pid| !ancestors.contains(pid)) {
         let Some(line) = command_line(pid).filter(|line| line.contains(part)) else {
             continue;
         };
         if cntr.is_some() && program(&pid.to_string()) == cntr {
             continue;
         }
-        found.push(Found {
-            engine: Engine::Command,
-            name: line.chars().take(SHOWN).collect(),
-            pid: Pid::from_raw(pid),
-        });
+        let shown: String = line.chars().take(SHOWN).collect();
+        found.push(Found::new(Engine::Command, shown, pid));
     }
     let own = namespaces(std::process::id().cast_signed());
     // Each with its parent and its namespaces.
@@ -113,6 +96,29 @@ pub fn by_command(part: &str, place: Where) -> Answer {
     }
 }
 
+/// All processes that are to be seen.
+pub(super) fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The process that has been longest in a cgroup whose path `wanted` takes; controllers of the hierarchy come first.
+pub(super) fn first_in_cgroup(wanted: impl Fn(&str, &str) -> bool) -> Option<i32> {
+    let inside = |pid: &i32| {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        cgroups.lines().any(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next(), fields.next());
+            controllers
+                .zip(path)
+                .is_some_and(|(controllers, path)| wanted(controllers, path))
+        })
+    };
+    all()
+        .filter(inside)
+        .min_by_key(|pid| (Moment::of_start(Pid::from_raw(*pid)), *pid))
+}
+
 /// The command line of `pid`; none for threads of the kernel, and for processes that are out of sight.
 fn command_line(pid: i32) -> Option<String> {
     let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -129,7 +135,7 @@ fn namespaces(pid: i32) -> Vec<Option<PathBuf>> {
 }
 
 /// This process, the one that has started it, and so on.
-fn ancestors() -> Vec<i32> {
+pub(super) fn ancestors() -> Vec<i32> {
     let mut known = vec![std::process::id().cast_signed()];
     while let Some(next) = known.last().and_then(|pid| parent(*pid)) {
         known.push(next);
@@ -137,7 +143,7 @@ fn ancestors() -> Vec<i32> {
     known
 }
 
-fn parent(pid: i32) -> Option<i32> {
+pub(super) fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;
     let parent = rest.split(' ').nth(1)?.parse().ok()?;

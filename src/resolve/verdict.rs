@@ -41,6 +41,14 @@ pub enum Unresolved {
         /// Why not.
         reason: String,
     },
+    /// It is no container that can be entered.
+    #[error("{what}: {reason}")]
+    Refused {
+        /// What was found.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
     /// What is named is not to be seen.
     #[error(
         "{what}: there is no such process here: the engine runs on another machine or in another pid namespace"
@@ -75,7 +83,7 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
     let only = engines
         .next()
         .filter(|first| engines.all(|engine| engine == *first));
-    let mut unavailable = None;
+    let (mut unavailable, mut refused) = (None, None);
     for (engine, answer) in answers {
         match answer {
             Answer::Found(candidates) => {
@@ -89,6 +97,10 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
             Answer::NotRunning(what) => {
                 stopped.get_or_insert(format!("{engine}://{what}"));
             }
+            Answer::Refused(reason) => {
+                let what = format!("{engine}://{name}");
+                refused.get_or_insert(Unresolved::Refused { what, reason });
+            }
             Answer::Ambiguous(what) => ambiguous.push(format!("{engine}: {what}")),
             Answer::Failed(reason) | Answer::Absent(reason) if only == Some(engine) => {
                 unavailable.get_or_insert(Unresolved::Unavailable { engine, reason });
@@ -101,12 +113,14 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
         (1, true, _) => Ok(found.remove(0)),
         (0, true, Some(what)) => Err(Unresolved::NotRunning { reference, what }),
         (0, true, None) => {
-            if let Some(unavailable) = unavailable {
-                return Err(unavailable);
+            if let Some(reason) = refused.or(unavailable) {
+                return Err(reason);
             }
             let number = reference.parse::<u64>().is_ok();
             let what = match only {
                 Some(Engine::ProcessId) => "there is no such process",
+                Some(Engine::Netns) => "no network namespace is called that: see `ip netns`",
+                Some(Engine::Systemd) => "no unit is called that",
                 Some(Engine::Command) => "no process has that in its command line",
                 Some(_) => "no container is called that",
                 None if number => "there is no such process, and no container is called that",
@@ -121,7 +135,7 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
         _ => {
             let example = match found.first() {
                 Some(Found {
-                    engine: Engine::Command,
+                    engine: Engine::Command | Engine::Netns,
                     pid,
                     ..
                 }) => format!("process_id://{pid}"),
@@ -140,16 +154,10 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
 
 #[cfg(test)]
 mod tests {
-    use nix::unistd::Pid;
-
     use super::*;
 
     fn found(engine: Engine, name: &str, pid: i32) -> Found {
-        Found {
-            engine,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        }
+        Found::new(engine, name, pid)
     }
 
     fn one(engine: Engine, name: &str, pid: i32) -> (Engine, Answer) {

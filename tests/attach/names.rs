@@ -27,33 +27,35 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// A directory of tools that is all there is on `PATH`, but for those of the host that the scripts need.
-struct Tools(PathBuf);
+pub struct Tools(pub PathBuf);
 
 impl Tools {
-    fn new() -> Tools {
+    pub fn new() -> Tools {
         let directory = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
         fs::create_dir_all(&directory).expect("a directory below the temporary one");
         Tools(directory)
     }
 
     /// Makes `name` a script that is run with `$@`.
-    fn add(&self, name: &str, script: &str) -> &Tools {
+    pub fn add(&self, name: &str, script: &str) -> &Tools {
         let path = self.0.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
         self
     }
 
-    fn cntr(&self, arguments: &[&str]) -> Result<Output, Failed> {
+    pub fn cntr(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(CNTR);
         command.args(arguments).env("PATH", &self.0);
         // No daemon of this machine has a say.
         command.env("CONTAINERD_ADDRESS", self.0.join("containerd.sock"));
+        command.env("CONTAINER_RUNTIME_ENDPOINT", self.0.join("cri.sock"));
+        command.env("LXD_DIR", &self.0).env("INCUS_DIR", &self.0);
         finish(&mut command)
     }
 
     /// The host name that `cntr exec TARGET` finds.
-    fn host_name(&self, target: &str) -> Result<String, Failed> {
+    pub fn host_name(&self, target: &str) -> Result<String, Failed> {
         let output = self.cntr(&["exec", target, "--", "/bin/hostname"])?;
         if !output.status.success() {
             return Err(format!("{target}: {output:?}").into());
@@ -62,7 +64,7 @@ impl Tools {
     }
 
     /// The one line with which `cntr attach TARGET` gives up.
-    fn reason(&self, arguments: &[&str]) -> Result<String, Failed> {
+    pub fn reason(&self, arguments: &[&str]) -> Result<String, Failed> {
         let output = self.cntr(&[&["attach"], arguments, &["--", "/bin/true"]].concat())?;
         same("exit code", output.status.code(), Some(125))?;
         let said = text(&output.stderr);
@@ -78,14 +80,14 @@ impl Drop for Tools {
 }
 
 /// `docker container inspect` for one container.
-fn docker(name: &str, pid: impl std::fmt::Display) -> String {
+pub fn docker(name: &str, pid: impl std::fmt::Display) -> String {
     format!(
         r#"[ "$*" = "container inspect -- {name}" ] || {{ echo "Error: No such container: $4" >&2; exit 1; }}
 echo '[{{"Name": "/{name}", "State": {{"Status": "running", "Pid": {pid}}}}}]'"#
     )
 }
 
-fn target() -> Result<(Rootfs, Target, String), Failed> {
+pub fn target() -> Result<(Rootfs, Target, String), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     let output = target.exec(&[], &["/bin/hostname"])?;
