@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::{Answer, containerd, cri, docker, kubernetes, lxc, lxd, machine, oci, rkt, unit};
+use super::{Answer, containerd, cri, docker, kubernetes, lxc, lxd, machine, oci, own, rkt, unit};
 
 /// Where containers can be looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Engine {
+    /// Containers of `cntr run`, by name
+    Cntr,
     /// Docker, by name, id or the start of an id
     Docker,
     /// Podman, by name, id or the start of an id
@@ -50,7 +52,8 @@ pub enum Engine {
 
 impl Engine {
     /// All of them, those first that know most of a container that several know.
-    pub(super) const ALL: [Engine; 16] = [
+    pub(super) const ALL: [Engine; 17] = [
+        Engine::Cntr,
         Engine::Docker,
         Engine::Podman,
         Engine::Lxc,
@@ -73,6 +76,7 @@ impl Engine {
     #[must_use]
     pub fn scheme(self) -> &'static str {
         match self {
+            Engine::Cntr => "cntr",
             Engine::Docker => "docker",
             Engine::Podman => "podman",
             Engine::Lxc => "lxc",
@@ -100,6 +104,7 @@ impl Engine {
     /// asking.
     pub(super) fn begin(self, name: &str, asked_for: bool) -> Option<Answer> {
         match self {
+            Engine::Cntr => Some(own::find(name)),
             Engine::Docker | Engine::Podman => Some(docker::begin(self, name)),
             Engine::Lxc => Some(lxc::begin(name)),
             Engine::Lxd | Engine::Incus => Some(lxd::begin(self)),

@@ -6,6 +6,7 @@
 //! | `engine` | who can be asked |
 //! | `ask` | runs the engines' own tools beside each other, with a deadline |
 //! | `docker`, `lxc`, `lxd`, `machine`, `kubernetes`, `cri`, `containerd`, `oci`, `rkt`, `unit` | one kind of engine each: what to ask it, what its answers mean |
+//! | `own` | containers of `cntr run` |
 //! | `netns` | processes by the name of their network namespace |
 //! | `process` | processes by number, by command line and by cgroup |
 //! | `sandbox` | what looks like a container, but is none of this kernel's |
@@ -28,6 +29,7 @@ mod lxd;
 mod machine;
 mod netns;
 mod oci;
+mod own;
 mod process;
 mod rkt;
 mod sandbox;

@@ -110,6 +110,10 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
+        // Right after the exec it has no command line.
+        while fs::read(format!("/proc/{pid}/cmdline")).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         let reason = of_process(pid);
         child.kill().unwrap();
         child.wait().unwrap();
