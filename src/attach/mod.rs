@@ -42,7 +42,6 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::unistd::Pid;
 
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
@@ -58,6 +57,7 @@ use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
 use self::target::Target;
 use self::view::{Access, CachePolicy, View};
+use crate::sys::pinned::Pinned;
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
@@ -109,17 +109,17 @@ pub fn base_directory() -> PathBuf {
         .map_or_else(|| PathBuf::from(BASE), PathBuf::from)
 }
 
-/// Runs a command like the process `pid`, with the host's files. Returns when the command has ended.
+/// Runs a command like `process`, with the host's files. Returns when the command has ended.
 ///
 /// The calling process must have a single thread.
 ///
 /// # Errors
 /// The set-up failed; nothing is left of it.
-pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
+pub fn attach(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups) = open(process, wishes)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
     let caller = Environment::own();
@@ -176,15 +176,15 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     ended
 }
 
-/// Runs a command of the container's own like the process `pid`, as `docker exec` does.
+/// Runs a command of the container's own like `process`, as `docker exec` does.
 ///
 /// # Errors
 /// The set-up failed; nothing is left of it.
-pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
+pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups) = open(process, wishes)?;
     let caller = Environment::own();
     let streams = streams();
     let mut environment = containers_environment(&target);
@@ -221,9 +221,9 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
-fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Failure> {
+fn open(process: Pinned, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Failure> {
     inject(wishes.fault, Step::OpenTarget)?;
-    let target = Target::open(pid)?;
+    let target = Target::open(process)?;
     let namespaces = Namespaces::open(&target)?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);

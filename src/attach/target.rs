@@ -1,21 +1,21 @@
-//! The process a session is attached to, pinned against reuse of its number.
+//! The process a session is attached to, held against reuse of its number.
 //!
 //! Everything about it is read through one descriptor of its `/proc` directory, which never means another process:
-//! after the end of the process reads give `ESRCH`.
+//! after the end of the process reads give `ESRCH`. That it is the directory of the process that is held is known once
+//! that is seen to run after it was opened.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::handshake::Failure;
 use super::status::{Extent, Limit, Status, parse_id_map, parse_limits};
 use super::step::Step;
-use crate::sys::process::pidfd_open;
+use crate::sys::pinned::Pinned;
 
 /// A process to attach to.
 pub struct Target {
@@ -39,18 +39,19 @@ pub struct Target {
     pub root: OwnedFd,
     /// Its working directory (`O_PATH`).
     pub cwd: OwnedFd,
-    process: OwnedFd,
+    process: Pinned,
     proc: OwnedFd,
 }
 
 const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 
 impl Target {
-    /// Opens the process `pid`.
+    /// Opens `process`.
     ///
     /// # Errors
-    /// There is no such process, or cntr may not look into it.
-    pub fn open(pid: Pid) -> Result<Target, Failure> {
+    /// It has ended, or cntr may not look into it.
+    pub fn open(process: Pinned) -> Result<Target, Failure> {
+        let pid = process.pid();
         let object = format!("process {pid}");
         let failed = |error: io::Error| {
             let failure = Failure::system(Step::OpenTarget, &object, error);
@@ -62,14 +63,6 @@ impl Target {
                 _ => failure,
             }
         };
-        let process = pidfd_open(pid).map_err(|error| match error.raw_os_error() {
-            Some(libc::EINVAL) => Failure::new(
-                Step::OpenTarget,
-                &object,
-                "it is a thread: give the process it belongs to",
-            ),
-            _ => failed(error),
-        })?;
         let directory = OFlag::O_DIRECTORY | PATH;
         let proc = openat(
             nix::fcntl::AT_FDCWD,
@@ -99,7 +92,7 @@ impl Target {
         }
         let environment = read("environ").map_err(|error| match error.raw_os_error() {
             // A process without memory of its own, which at its end would be a zombie.
-            Some(libc::ESRCH) if !ended(&process) => {
+            Some(libc::ESRCH) if !process.has_ended() => {
                 Failure::new(Step::OpenTarget, &object, "it is a thread of the kernel")
             }
             _ => failed(error),
@@ -154,7 +147,7 @@ impl Target {
     /// Whether the process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !ended(&self.process)
+        !self.process.has_ended()
     }
 
     /// Its pid in its own pid namespace.
@@ -166,10 +159,4 @@ impl Target {
             .copied()
             .unwrap_or(self.pid.as_raw())
     }
-}
-
-/// Whether the process of a pidfd has ended.
-fn ended(process: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nix::unistd::Pid;
-
 use super::Global;
 use super::mount_options::cache;
 use crate::attach::environment::Setting;
@@ -17,6 +15,7 @@ use crate::attach::view::Access;
 use crate::attach::{self, Wishes};
 use crate::fs::CachePolicy;
 use crate::resolve::{self, Engine, Reference};
+use crate::sys::pinned::Pinned;
 
 /// Open a shell, or run a command of the host, inside a container
 #[derive(clap::Args, Debug)]
@@ -73,7 +72,8 @@ Examples:
   cntr attach --host ro web               look, but change nothing on the host
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
-A number is a process if there is one, else the start of an id. All engines whose tool is installed are asked at once.
+A number is a process, or the whole name of a container; the start of an id of digits only is docker://123. All engines whose
+tool is installed are asked at once.
 
 The session has the container's namespaces, cgroups, users, capabilities and limits. /proc, /sys, /dev and the passwd,
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
@@ -94,10 +94,10 @@ fn parse_cache(text: &str) -> Result<CachePolicy, String> {
 
 impl SessionArgs {
     /// A process of what `target` says.
-    pub(super) fn find(&self, target: &Reference) -> anyhow::Result<Pid> {
-        let found = resolve::resolve(target, &self.types)?;
+    pub(super) fn find(&self, target: &Reference) -> anyhow::Result<Pinned> {
+        let (found, process) = resolve::resolve(target, &self.types)?;
         tracing::info!("the target is {found}");
-        Ok(found.pid)
+        Ok(process)
     }
 
     /// What the session code calls the same.
@@ -122,8 +122,8 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
         cache: args.cache.unwrap_or_default(),
         ..args.session.wishes(&args.command)
     };
-    let pid = args.session.find(&args.target)?;
-    conclude(attach::attach(pid, &wishes))
+    let process = args.session.find(&args.target)?;
+    conclude(attach::attach(process, &wishes))
 }
 
 /// The exit code for the end of a session: the command's; 126 and 127 if it could not be executed.

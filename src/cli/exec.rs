@@ -44,14 +44,14 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = args.session.wishes(&args.command);
     match &args.target {
         Some(target) => {
-            let pid = args.session.find(target).map_err(|error| {
+            let process = args.session.find(target).map_err(|error| {
                 if inside::Session::find().is_some() {
                     error.context("inside a session the command follows `--`")
                 } else {
                     error
                 }
             })?;
-            conclude(attach::exec(pid, &wishes))
+            conclude(attach::exec(process, &wishes))
         }
         None => run_inside(args),
     }

@@ -15,6 +15,7 @@ use crate::attach::environment::Setting;
 use crate::attach::pty;
 use crate::attach::status::{Extent, to_outside};
 use crate::attach::supervise::Signals;
+use crate::container::nameplate::Name;
 use crate::container::{
     Container, ContainerError, Limits, Network, Privileges, Program, Spec, Volume,
 };
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Return at once, printing the process id of the container's first process
     #[arg(short, long)]
     pub detach: bool,
+    /// What to call it, as in `cntr attach NAME` [default: cntr-PID]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
     /// Host name
     #[arg(long, value_name = "NAME", default_value = "cntr")]
     pub hostname: String,
@@ -93,7 +97,7 @@ pub struct RunArgs {
 const EXAMPLES: &str = "\
 Examples:
   cntr run /srv/rootfs                             a shell of the container's own
-  cntr run --detach --pause --hostname web DIR     an empty container; then: cntr attach PID
+  cntr run --detach --pause --name web DIR         an empty container; then: cntr attach web
   cntr run --userns --memory 64M --pids 20 DIR -- /bin/httpd -f
   cntr run --read-only --user 1000 --volume /srv/data:/data DIR
 
@@ -194,6 +198,7 @@ impl RunArgs {
         }
         let terminal = !self.detach && program != Program::Pause && pty::wanted();
         Ok(Spec {
+            name: self.name.clone(),
             hostname: self.hostname.clone(),
             user_namespace,
             user: self.user,

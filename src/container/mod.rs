@@ -9,6 +9,7 @@
 
 mod cgroup;
 mod first;
+pub mod nameplate;
 mod refusal;
 mod remains;
 mod root;
@@ -27,6 +28,7 @@ pub use self::spec::{Limits, Network, Privileges, Program, Spec, Volume};
 
 use self::cgroup::Cgroups;
 use self::first::{Say, be_first};
+use self::nameplate::{Board, Name, NameError, Nameplate};
 use self::remains::Remains;
 use self::root::MountPoints;
 use crate::attach::handshake::Deadline;
@@ -93,6 +95,9 @@ pub enum ContainerError {
     /// The first process cannot be what it should.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It cannot be called what it should.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The first process ended or stopped responding before it was set up.
     #[error("the container's first process {0} before it was set up")]
     Died(&'static str),
@@ -102,6 +107,8 @@ pub enum ContainerError {
 pub struct Container {
     pid: Pid,
     terminal: Option<OwnedFd>,
+    /// Its name, which is gone before its remains are.
+    nameplate: Option<Nameplate>,
     remains: Remains,
 }
 
@@ -141,6 +148,7 @@ impl Container {
         let mut container = Container {
             pid,
             terminal: None,
+            nameplate: None,
             remains,
         };
         match container.admit(spec, &ours, signals) {
@@ -167,6 +175,7 @@ impl Container {
             write_map(self.pid, "gid_map", gids).map_err(starting("write the group id map"))?;
         }
         self.remains.admit(self.pid)?;
+        self.nameplate = self.put_name(spec)?;
         channel
             .send(b"go", None)
             .map_err(starting("start the first process"))?;
@@ -180,9 +189,27 @@ impl Container {
             }
         }
         if ready {
-            Ok(())
+            match &mut self.nameplate {
+                Some(nameplate) => Ok(nameplate.announce()?),
+                None => Ok(()),
+            }
         } else {
             Err(ContainerError::Died("ended"))
+        }
+    }
+
+    /// Writes its name down. It has to have the one it was given; that nobody finds it by another one harms nobody.
+    fn put_name(&self, spec: &Spec) -> Result<Option<Nameplate>, NameError> {
+        let default = || Name::default_of(nix::unistd::getpid());
+        let name = spec.name.clone().unwrap_or_else(default);
+        let put = Board::own().and_then(|board| board.put(&name, self.pid, &spec.root));
+        match put {
+            Ok(nameplate) => Ok(Some(nameplate)),
+            Err(error) if spec.name.is_some() => Err(error),
+            Err(error) => {
+                tracing::info!("the container has no name: {error}");
+                Ok(None)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::nameplate::Name;
 use crate::attach::environment::Setting;
 use crate::attach::status::Extent;
 
@@ -86,6 +87,8 @@ pub enum Network {
 /// A container.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// What to call it on the host, if it is given a name.
+    pub name: Option<Name>,
     /// Its root directory on the host.
     pub root: PathBuf,
     /// Its host name.
@@ -121,6 +124,7 @@ impl Spec {
     #[must_use]
     pub fn new(root: PathBuf, program: Program) -> Spec {
         Spec {
+            name: None,
             root,
             hostname: "cntr".to_owned(),
             program,

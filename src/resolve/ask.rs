@@ -3,6 +3,7 @@
 //! No threads: a session is forked from this process later, which must have one then.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -26,29 +27,51 @@ const SECOND_OPINION: Duration = Duration::from_millis(250);
 /// How often they are looked at where nothing tells that one has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What an answer means: of whom it is, about which name.
+type Reader = Box<dyn Fn(Engine, &str, &Output) -> Answer>;
+
+/// What to answer where nothing can be found.
+type Excuse = Box<dyn Fn() -> Answer>;
+
 /// Something to ask a tool.
-#[derive(Debug)]
 pub struct Question {
     /// The tool, looked for on `PATH`.
     pub program: &'static str,
     /// Its arguments.
     pub arguments: Vec<OsString>,
     /// What its answer about a name means.
-    pub read: fn(Engine, &str, &Output) -> Answer,
+    read: Reader,
+    /// What is answered instead of that there is nothing, or nobody to ask.
+    instead: Option<Excuse>,
 }
 
 impl Question {
     /// Asks `program` with `arguments`.
-    pub fn new<const N: usize>(
+    pub fn new<'a>(
         program: &'static str,
-        arguments: [&str; N],
-        read: fn(Engine, &str, &Output) -> Answer,
+        arguments: impl IntoIterator<Item = &'a str>,
+        read: impl Fn(Engine, &str, &Output) -> Answer + 'static,
     ) -> Question {
         Question {
             program,
-            arguments: arguments.iter().map(OsString::from).collect(),
-            read,
+            arguments: arguments.into_iter().map(OsString::from).collect(),
+            read: Box::new(read),
+            instead: None,
         }
+    }
+
+    /// The same, but `instead` is answered where nothing has been found, or there is no such tool.
+    pub fn or(self, instead: impl Fn() -> Answer + 'static) -> Question {
+        Question {
+            instead: Some(Box::new(instead)),
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {:?}", self.program, self.arguments)
     }
 }
 
@@ -80,10 +103,23 @@ impl Output {
     }
 }
 
+#[cfg(test)]
+impl Output {
+    /// What a tool could have said.
+    pub fn of(success: bool, stdout: &str, complaint: &str) -> Output {
+        Output {
+            success,
+            stdout: stdout.to_owned(),
+            complaint: complaint.to_owned(),
+        }
+    }
+}
+
 /// A tool that runs.
 struct Asked {
     engine: Engine,
-    read: fn(Engine, &str, &Output) -> Answer,
+    read: Reader,
+    instead: Option<Excuse>,
     child: Child,
     /// Readable when it has ended.
     process: Option<OwnedFd>,
@@ -114,7 +150,7 @@ pub fn ask_all(
             match asked.proceed() {
                 Some(status) => {
                     let engine = asked.engine;
-                    match (asked.read)(engine, name, &asked.output(status)) {
+                    match asked.answer(name, status) {
                         Answer::Further(questions) => {
                             for question in questions {
                                 start(engine, question, &mut going_on, &mut answers);
@@ -170,6 +206,7 @@ fn start(
             running.push(Asked {
                 engine,
                 read: question.read,
+                instead: question.instead,
                 process: pidfd_open(pid_of(&child)).ok(),
                 child,
                 stdout,
@@ -180,7 +217,11 @@ fn start(
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let reason = format!("{} is not installed, or not on PATH", question.program);
-            answers.push((engine, Answer::Absent(reason)));
+            let absent = || Answer::Absent(reason);
+            answers.push((
+                engine,
+                question.instead.map_or_else(absent, |instead| instead()),
+            ));
         }
         Err(error) => {
             let reason = format!("{} cannot be run: {error}", question.program);
@@ -235,6 +276,17 @@ impl Asked {
             take(pipe, &mut self.complained);
         }
         Some(status)
+    }
+
+    /// What it has said about `name`.
+    fn answer(&self, name: &str, status: ExitStatus) -> Answer {
+        let answer = (self.read)(self.engine, name, &self.output(status));
+        match (&self.instead, &answer) {
+            (Some(instead), Answer::Unknown | Answer::Failed(_) | Answer::NotRunning(_)) => {
+                instead()
+            }
+            _ => answer,
+        }
     }
 
     fn output(&self, status: ExitStatus) -> Output {
@@ -339,6 +391,18 @@ mod tests {
             answers(vec![missing], LONG),
             [Answer::Absent(absent.to_owned())]
         );
+    }
+
+    #[test]
+    fn excuses_take_the_place_of_nothing() {
+        let excuse = || Answer::Refused("elsewhere".to_owned());
+        let of = |question: Question| answers(vec![(Engine::Lxc, question.or(excuse))], LONG);
+        let nothing = Question::new("sh", ["-c", ":"], |_, _, _| Answer::Unknown);
+        let missing = Question::new("no-such-tool-of-an-engine", [], read);
+        let fine = Question::new("sh", ["-c", ":"], |_, _, _| Answer::Found(Vec::new()));
+        assert_eq!(of(nothing), [excuse()]);
+        assert_eq!(of(missing), [excuse()]);
+        assert_eq!(of(fine), [Answer::Found(Vec::new())]);
     }
 
     #[test]

@@ -4,11 +4,9 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::unistd::Pid;
-
 use super::ask::{Output, Question};
 use super::{Answer, Engine, Found};
+use nix::errno::Errno;
 
 /// Ids of containers are matched by their start from this length on: shorter ones are names.
 const SHORTEST: usize = 4;
@@ -69,11 +67,7 @@ fn tasks(engine: Engine, name: &str, output: &Output) -> Answer {
     let mut stopped = None;
     for (task, pid, status) in known {
         match pid.parse() {
-            Ok(pid) if pid > 0 && status != "STOPPED" => found.push(Found {
-                engine,
-                name: task.to_owned(),
-                pid: Pid::from_raw(pid),
-            }),
+            Ok(pid) if pid > 0 && status != "STOPPED" => found.push(Found::new(engine, task, pid)),
             _ => stopped = Some(format!("{task} ({})", status.to_lowercase())),
         }
     }
@@ -124,11 +118,7 @@ mod tests {
     fn tasks_are_found_by_id_and_by_its_start() {
         let table = "TASK    PID      STATUS    \nk1      17082    RUNNING\nk2      0        STOPPED\nabcdef  7        RUNNING\nabcdeg  8        RUNNING\n";
         let said = |name: &str| tasks(Engine::Containerd, name, &output(table));
-        let found = |name: &str, pid| Found {
-            engine: Engine::Containerd,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        };
+        let found = |name: &str, pid| Found::new(Engine::Containerd, name, pid);
         assert_eq!(said("k1"), Answer::Found(vec![found("k1", 17082)]));
         assert_eq!(said("k2"), Answer::NotRunning("k2 (stopped)".to_owned()));
         assert_eq!(said("k"), Answer::Unknown);

@@ -1,18 +1,38 @@
 //! Docker and Podman, whose `inspect` looks alike.
 
-use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::ask::{Output, Question};
-use super::{Answer, Engine, Found};
+use super::{Answer, Engine, Found, sandbox};
 
 /// What is read of an inspection.
 #[derive(Deserialize)]
 struct Inspected {
+    #[serde(rename = "Id", default)]
+    id: String,
     #[serde(rename = "Name", default)]
     name: String,
     #[serde(rename = "State")]
     state: State,
+    #[serde(rename = "Config", default)]
+    config: Config,
+    #[serde(rename = "HostConfig", default)]
+    host: HostConfig,
+    /// Podman's name of the runtime, which may be a path.
+    #[serde(rename = "OCIRuntime", default)]
+    runtime: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Config {
+    #[serde(rename = "Image", default)]
+    image: String,
+}
+
+#[derive(Deserialize, Default)]
+struct HostConfig {
+    #[serde(rename = "Runtime", default)]
+    runtime: String,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +53,23 @@ pub fn begin(engine: Engine, name: &str) -> Answer {
         ["container", "inspect", "--", name],
         read,
     )])
+}
+
+/// The question for the process of a container that somebody else knows, and calls `name`.
+pub fn begin_with(id: &str, name: String) -> Question {
+    let arguments = ["container", "inspect", "--", id];
+    Question::new("docker", arguments, move |engine, _, output| {
+        match read(engine, &name, output) {
+            Answer::Found(found) => {
+                let called = |one| Found {
+                    name: name.clone(),
+                    ..one
+                };
+                Answer::Found(found.into_iter().map(called).collect())
+            }
+            answer => answer,
+        }
+    })
 }
 
 fn read(engine: Engine, name: &str, output: &Output) -> Answer {
@@ -61,11 +98,12 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
     if container.state.pid <= 0 {
         return Answer::NotRunning(format!("{called} ({})", container.state.status));
     }
-    Answer::Found(vec![Found {
-        engine,
-        name: called.to_owned(),
-        pid: Pid::from_raw(container.state.pid),
-    }])
+    let runtimes = [&container.host.runtime, &container.runtime];
+    if let Some(reason) = runtimes.iter().find_map(|name| sandbox::of_runtime(name)) {
+        return Answer::Refused(reason);
+    }
+    let found = Found::new(engine, called, container.state.pid);
+    Answer::Found(vec![found.id(&container.id).image(&container.config.image)])
 }
 
 #[cfg(test)]
@@ -83,13 +121,9 @@ mod tests {
 
     #[test]
     fn answers() {
-        let running =
-            r#"[{"Id": "ab", "Name": "/web", "State": {"Status": "running", "Pid": 1475}}]"#;
-        let found = Found {
-            engine: Engine::Docker,
-            name: "web".to_owned(),
-            pid: Pid::from_raw(1475),
-        };
+        let running = r#"[{"Id": "ab", "Name": "/web", "State": {"Status": "running", "Pid": 1475}, "Config": {"Image": "bb"},
+                 "HostConfig": {"Runtime": "runc"}}]"#;
+        let found = Found::new(Engine::Docker, "web", 1475).id("ab").image("bb");
         assert_eq!(said(true, running, ""), Answer::Found(vec![found]));
         let stopped = r#"[{"Name": "web", "State": {"Status": "exited", "Pid": 0}}]"#;
         assert_eq!(
@@ -114,5 +148,23 @@ mod tests {
             assert!(matches!(said(true, odd, ""), Answer::Failed(_)), "{odd}");
         }
         assert_eq!(said(true, "[]", ""), Answer::Unknown);
+        for (sandbox, what) in [
+            (r#""HostConfig": {"Runtime": "runsc"}"#, "gVisor"),
+            (
+                r#""HostConfig": {"Runtime": "io.containerd.kata.v2"}"#,
+                "virtual machine",
+            ),
+            (
+                r#""OCIRuntime": "/usr/bin/kata-runtime""#,
+                "virtual machine",
+            ),
+        ] {
+            let text = format!(r#"[{{"Name": "/web", "State": {{"Pid": 7}}, {sandbox}}}]"#);
+            let answer = said(true, &text, "");
+            assert!(
+                matches!(&answer, Answer::Refused(reason) if reason.contains(what)),
+                "{answer:?}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! LXC. `DIRECTORY/NAME` is a container below another directory than the configured one (`lxc.lxcpath`).
 
-use nix::unistd::Pid;
+use std::path::Path;
 
 use super::ask::{Output, Question};
 use super::{Answer, Engine, Found};
@@ -9,6 +9,7 @@ pub fn begin(name: &str) -> Answer {
     let [state, pid, by_name] = ["--state", "--pid", "--name"];
     Answer::Further(vec![match name.rsplit_once('/') {
         // No name has a slash.
+        Some((directory, _)) if !Path::new(directory).is_absolute() => return Answer::Unknown,
         Some((directory, name)) => {
             let arguments = ["--lxcpath", directory, state, pid, by_name, name];
             Question::new("lxc-info", arguments, read)
@@ -33,11 +34,7 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
         })
     };
     match field("pid").and_then(|pid| pid.parse().ok()) {
-        Some(pid) if pid > 0 => Answer::Found(vec![Found {
-            engine,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        }]),
+        Some(pid) if pid > 0 => Answer::Found(vec![Found::new(engine, name, pid)]),
         _ => match field("state") {
             Some(state) => Answer::NotRunning(format!("{name} ({})", state.to_lowercase())),
             None => Answer::Failed("its answer has neither a state nor a process".to_owned()),
@@ -60,11 +57,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let found = Found {
-            engine: Engine::Lxc,
-            name: "web".to_owned(),
-            pid: Pid::from_raw(1234),
-        };
+        let found = Found::new(Engine::Lxc, "web", 1234);
         let running = "State:          RUNNING\nPID:            1234\n";
         assert_eq!(said(true, running, ""), Answer::Found(vec![found]));
         let stopped = Answer::NotRunning("web (stopped)".to_owned());
@@ -89,5 +82,6 @@ mod tests {
             asked("/srv/lxc/web"),
             "--lxcpath /srv/lxc --state --pid --name web"
         );
+        assert_eq!(begin("namespace/web"), Answer::Unknown);
     }
 }

@@ -1,12 +1,17 @@
 //! systemd-nspawn containers and other machines that systemd-machined knows.
 
-use nix::unistd::Pid;
-
 use super::ask::{Output, Question};
-use super::{Answer, Engine, Found};
+use super::{Answer, Engine, Found, sandbox};
 
 pub fn begin(name: &str) -> Answer {
-    let arguments = ["show", "--property=Leader", "--property=State", "--", name];
+    let arguments = [
+        "show",
+        "--property=Leader",
+        "--property=State",
+        "--property=Class",
+        "--",
+        name,
+    ];
     Answer::Further(vec![Question::new("machinectl", arguments, read)])
 }
 
@@ -24,12 +29,11 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
             (key == wanted).then_some(value)
         })
     };
+    if property("Class") == Some("vm") {
+        return Answer::Refused(sandbox::virtual_machine("machinectl"));
+    }
     match property("Leader").and_then(|pid| pid.parse().ok()) {
-        Some(pid) if pid > 0 => Answer::Found(vec![Found {
-            engine,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        }]),
+        Some(pid) if pid > 0 => Answer::Found(vec![Found::new(engine, name, pid)]),
         _ => {
             let state = property("State").unwrap_or("without a process");
             Answer::NotRunning(format!("{name} ({state})"))
@@ -52,15 +56,15 @@ mod tests {
 
     #[test]
     fn answers() {
-        let found = Found {
-            engine: Engine::Machine,
-            name: "m1".to_owned(),
-            pid: Pid::from_raw(1234),
-        };
+        let found = Found::new(Engine::Machine, "m1", 1234);
         assert_eq!(
             said(true, "Leader=1234\nState=running\n", ""),
             Answer::Found(vec![found])
         );
+        assert!(matches!(
+            said(true, "Leader=1234\nState=running\nClass=vm\n", ""),
+            Answer::Refused(_)
+        ));
         let closing = Answer::NotRunning("m1 (closing)".to_owned());
         assert_eq!(said(true, "Leader=0\nState=closing\n", ""), closing);
         let unknown = "Could not get path to machine: No machine 'm1' known";

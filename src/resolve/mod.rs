@@ -2,21 +2,39 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `mod` | what can be asked for, and who is believed |
+//! | `mod` | what can be asked for, and how it is found |
+//! | `engine` | who can be asked |
 //! | `ask` | runs the engines' own tools beside each other, with a deadline |
-//! | `docker`, `lxc`, `machine`, `containerd`, `oci` | one kind of engine each: what to ask it, what its answers mean |
-//! | `process` | processes by number and by command line |
+//! | `docker`, `lxc`, `lxd`, `machine`, `kubernetes`, `cri`, `containerd`, `oci`, `rkt`, `unit` | one kind of engine each: what to ask it, what its answers mean |
+//! | `own` | containers of `cntr run` |
+//! | `netns` | processes by the name of their network namespace |
+//! | `process` | processes by number, by command line and by cgroup |
+//! | `sandbox` | what looks like a container, but is none of this kernel's |
+//! | `verdict` | who is believed, and why there is no container to attach to |
 //!
 //! All engines whose tool is installed are asked at the same time. One that knows the name wins; of several the user has to
 //! choose. Nothing is run by a shell, and what a tool prints is believed only as far as it makes sense.
+//!
+//! What a tool prints is a number, and while it prints that the process may end and the number come to mean another one. So
+//! the process is held as soon as it is known, and if it is younger than the question the question is asked again.
 
 mod ask;
 mod containerd;
+mod cri;
 mod docker;
+mod engine;
+mod kubernetes;
 mod lxc;
+mod lxd;
 mod machine;
+mod netns;
 mod oci;
+mod own;
 mod process;
+mod rkt;
+mod sandbox;
+mod unit;
+mod verdict;
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,89 +42,22 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+pub use engine::Engine;
+pub use verdict::Unresolved;
+
 use ask::{Question, ask_all};
+use verdict::decide;
+
+use crate::sys::pinned::{Moment, PinError, Pinned};
 
 /// How long an engine may take to answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where containers can be looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum Engine {
-    /// Docker, by name, id or the start of an id
-    Docker,
-    /// Podman, by name, id or the start of an id
-    Podman,
-    /// LXC, by name, or by directory and name (/srv/lxc/web)
-    Lxc,
-    /// systemd-nspawn and other machines of machinectl, by name
-    #[value(alias = "nspawn", alias = "machinectl")]
-    Machine,
-    /// containerd, by id, in every namespace
-    #[value(alias = "ctr")]
-    Containerd,
-    /// runc, by id, or by root directory and id
-    Runc,
-    /// crun, by id, or by root directory and id
-    Crun,
-    /// A process, by its number
-    #[value(alias = "process-id", alias = "pid")]
-    ProcessId,
-    /// A process, by a part of its command line; without being asked for only processes in containers
-    Command,
-}
+/// How often engines are asked about a container whose process is another one each time.
+const ROUNDS: usize = 3;
 
-impl Engine {
-    const ALL: [Engine; 9] = [
-        Engine::Docker,
-        Engine::Podman,
-        Engine::Lxc,
-        Engine::Machine,
-        Engine::Containerd,
-        Engine::Runc,
-        Engine::Crun,
-        Engine::ProcessId,
-        Engine::Command,
-    ];
-
-    /// What it is called in `scheme://name`.
-    #[must_use]
-    pub fn scheme(self) -> &'static str {
-        match self {
-            Engine::Docker => "docker",
-            Engine::Podman => "podman",
-            Engine::Lxc => "lxc",
-            Engine::Machine => "machine",
-            Engine::Containerd => "containerd",
-            Engine::Runc => "runc",
-            Engine::Crun => "crun",
-            Engine::ProcessId => "process_id",
-            Engine::Command => "command",
-        }
-    }
-
-    fn of_scheme(scheme: &str) -> Option<Engine> {
-        clap::ValueEnum::from_str(scheme, true).ok()
-    }
-
-    /// What to ask it about `name`; none if it is not asked. Or what is known without asking.
-    fn begin(self, name: &str) -> Option<Answer> {
-        match self {
-            Engine::Docker | Engine::Podman => Some(docker::begin(self, name)),
-            Engine::Lxc => Some(lxc::begin(name)),
-            Engine::Machine => Some(machine::begin(name)),
-            Engine::Containerd => Some(containerd::begin()),
-            Engine::Runc | Engine::Crun => Some(oci::begin(self, name)),
-            Engine::ProcessId | Engine::Command => None,
-        }
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.scheme())
-    }
-}
+/// No process has a larger number.
+const LARGEST_PID: u64 = 4 << 20;
 
 /// What a user calls a container: `NAME`, or `SCHEME://NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +108,36 @@ pub struct Found {
     pub name: String,
     /// Its first process, or the one that was asked for.
     pub pid: Pid,
+    /// Its id there, if that is something else than its name.
+    pub id: String,
+    /// What it was made of, as far as that is known.
+    pub image: String,
+}
+
+impl Found {
+    fn new(engine: Engine, name: impl Into<String>, pid: i32) -> Found {
+        Found {
+            engine,
+            name: name.into(),
+            pid: Pid::from_raw(pid),
+            id: String::new(),
+            image: String::new(),
+        }
+    }
+
+    fn id(self, id: impl Into<String>) -> Found {
+        Found {
+            id: id.into(),
+            ..self
+        }
+    }
+
+    fn image(self, image: impl Into<String>) -> Found {
+        Found {
+            image: image.into(),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Found {
@@ -166,6 +147,35 @@ impl fmt::Display for Found {
             "{}://{} (process {})",
             self.engine, self.name, self.pid
         )
+    }
+}
+
+impl Answer {
+    /// Whether something is called that.
+    fn knows(&self) -> bool {
+        matches!(
+            self,
+            Answer::Found(_) | Answer::NotRunning(_) | Answer::Ambiguous(_) | Answer::Refused(_)
+        )
+    }
+
+    /// Leaves only containers that have `name` as their whole name: it is the number of a process that may have ended, and
+    /// must not become a container whose id happens to start with it.
+    fn keep_whole_names(&mut self, engine: Engine, name: &str) {
+        let hint = format!("the start of an id has to be said as {engine}://{name}");
+        match self {
+            Answer::Found(found) => {
+                found.retain(|one| one.name == name);
+                if found.is_empty() {
+                    *self = Answer::Failed(hint);
+                }
+            }
+            Answer::NotRunning(what) if what.split(' ').next() != Some(name) => {
+                *self = Answer::Failed(hint);
+            }
+            Answer::Ambiguous(_) | Answer::Refused(_) => *self = Answer::Failed(hint),
+            _ => {}
+        }
     }
 }
 
@@ -180,6 +190,8 @@ enum Answer {
     NotRunning(String),
     /// Several are, says the engine itself.
     Ambiguous(String),
+    /// Something is that nothing can be attached to, for this reason.
+    Refused(String),
     /// More has to be asked first.
     Further(Vec<Question>),
     /// It cannot say: its daemon does not run, or does not let this user ask.
@@ -188,189 +200,136 @@ enum Answer {
     Absent(String),
 }
 
-/// Why there is no container to attach to: one line, with what can be done about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
-    /// Nobody knows it.
-    #[error("{reference}: {what}{}", list(" (", .asked, ")"))]
-    Unknown {
-        /// What was asked for.
-        reference: String,
-        /// What there is not.
-        what: &'static str,
-        /// What those said who were asked: that they know nothing, or why they cannot tell.
-        asked: Vec<String>,
-    },
-    /// It does not run.
-    #[error("{reference}: {what}: start it first")]
-    NotRunning {
-        /// What was asked for.
-        reference: String,
-        /// Which one, and what it does instead.
-        what: String,
-    },
-    /// There are several.
-    #[error("{reference} can be several: {}; say which, as in `{}`", .candidates.join(", "), .example)]
-    Ambiguous {
-        /// What was asked for.
-        reference: String,
-        /// What it can be.
-        candidates: Vec<String>,
-        /// How to say one of them.
-        example: String,
-    },
-    /// The one that was to be asked cannot be.
-    #[error("{engine}: {reason}")]
-    Unavailable {
-        /// Who.
-        engine: Engine,
-        /// Why not.
-        reason: String,
-    },
-}
-
-fn list(before: &str, items: &[String], after: &str) -> String {
-    if items.is_empty() {
-        return String::new();
-    }
-    format!("{before}{}{after}", items.join("; "))
-}
-
-/// A process of what `reference` says, looked for in `engines`, all if there are none.
+/// A process of what `reference` says, looked for in `engines`, all if there are none; the process is held.
 ///
 /// # Errors
 /// See [`Unresolved`].
-pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<Found, Unresolved> {
-    let name = &reference.name;
-    let wanted = |engine: Engine| match reference.engine {
-        Some(only) => engine == only,
-        None => engines.is_empty() || engines.contains(&engine),
+pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<(Found, Pinned), Unresolved> {
+    let search = Search {
+        name: &reference.name,
+        only: reference.engine,
+        engines,
     };
-    if wanted(Engine::ProcessId)
-        && let Some(found) = process::by_number(name)
+    if search.wants(Engine::ProcessId)
+        && let Some((found, process)) = process::by_number(search.name)?
     {
-        return Ok(found);
+        return admit(found, process);
     }
-    let mut questions = Vec::new();
-    let mut answers = Vec::new();
-    for engine in Engine::ALL.into_iter().filter(|one| wanted(*one)) {
-        match engine.begin(name) {
-            Some(Answer::Further(first)) => {
-                questions.extend(first.into_iter().map(|question| (engine, question)));
+    // Whether the last process there was has been there at all, and what it was of.
+    let (mut seen, mut what) = (false, String::new());
+    for _ in 0..ROUNDS {
+        let asked = Moment::now();
+        let found = search.ask()?;
+        match Pinned::open(found.pid) {
+            Ok(process) if process.started().is_some_and(|started| started < asked) => {
+                return admit(found, process);
             }
-            Some(answer) => answers.push((engine, answer)),
-            None => {}
+            // The container has been started since, or its process has ended and the number is that of another one.
+            Ok(_) => seen = true,
+            Err(PinError::System(error)) => {
+                return Err(Unresolved::Unavailable {
+                    engine: found.engine,
+                    reason: format!("process {} cannot be held: {error}", found.pid),
+                });
+            }
+            Err(PinError::Nobody | PinError::Thread(_)) => seen = false,
         }
+        what = found.to_string();
+        // What was started while the engine was asked is older than the next question.
+        std::thread::sleep(Moment::resolution());
     }
-    answers.extend(ask_all(name, questions, DEADLINE));
-    answers.sort_by_key(|(engine, _)| *engine);
-    if wanted(Engine::Command) {
-        // Names of containers come first: a command line may contain anything.
-        let named = answers.iter().any(|(_, answer)| {
-            matches!(
-                answer,
-                Answer::Found(_) | Answer::NotRunning(_) | Answer::Ambiguous(_)
-            )
-        });
-        let asked_for = reference.engine.is_some() || !engines.is_empty();
-        if !named || asked_for {
-            let place = if asked_for {
-                process::Where::Everywhere
-            } else {
-                process::Where::InContainers
-            };
-            answers.push((Engine::Command, process::by_command(name, place)));
-        }
-    }
-    if wanted(Engine::ProcessId) {
-        answers.push((Engine::ProcessId, Answer::Unknown));
-    }
-    decide(name, answers)
+    Err(if seen {
+        Unresolved::Restless { what }
+    } else {
+        Unresolved::Elsewhere { what }
+    })
 }
 
-/// What follows from the answers of all who were asked.
-fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found, Unresolved> {
-    let reference = name.to_owned();
-    let mut found: Vec<Found> = Vec::new();
-    let (mut ambiguous, mut stopped, mut asked) = (Vec::new(), None, Vec::new());
-    let only = match answers.as_slice() {
-        [(engine, _)] => Some(*engine),
-        _ => None,
-    };
-    for (engine, answer) in answers {
-        match answer {
-            Answer::Found(candidates) => {
-                for candidate in candidates {
-                    // The tools of containerd see what Docker has made as well, runc what all of them have.
-                    if found.iter().all(|known| known.pid != candidate.pid) {
-                        found.push(candidate);
-                    }
-                }
-            }
-            Answer::NotRunning(what) => {
-                stopped.get_or_insert(format!("{engine}://{what}"));
-            }
-            Answer::Ambiguous(what) => ambiguous.push(format!("{engine}: {what}")),
-            Answer::Failed(reason) | Answer::Absent(reason) if only == Some(engine) => {
-                return Err(Unresolved::Unavailable { engine, reason });
-            }
-            Answer::Failed(reason) => asked.push(format!("{engine}: {reason}")),
-            Answer::Unknown | Answer::Absent(_) | Answer::Further(_) => {}
+/// Refuses what is no container of this kernel.
+fn admit(found: Found, process: Pinned) -> Result<(Found, Pinned), Unresolved> {
+    match sandbox::of_process(process.pid()) {
+        None => Ok((found, process)),
+        Some(reason) => Err(Unresolved::Refused {
+            what: found.to_string(),
+            reason,
+        }),
+    }
+}
+
+/// What is looked for, and where.
+struct Search<'a> {
+    name: &'a str,
+    only: Option<Engine>,
+    engines: &'a [Engine],
+}
+
+impl Search<'_> {
+    fn wants(&self, engine: Engine) -> bool {
+        match self.only {
+            Some(only) => engine == only,
+            None => self.engines.is_empty() || self.engines.contains(&engine),
         }
     }
-    match (found.len(), ambiguous.is_empty(), stopped) {
-        (1, true, _) => Ok(found.remove(0)),
-        (0, true, Some(what)) => Err(Unresolved::NotRunning { reference, what }),
-        (0, true, None) => {
-            let number = reference.parse::<u64>().is_ok();
-            let what = match only {
-                Some(Engine::ProcessId) => "there is no such process",
-                Some(Engine::Command) => "no process has that in its command line",
-                Some(_) => "no container is called that",
-                None if number => "there is no such process, and no container is called that",
-                None => "no container or process is called that",
-            };
-            Err(Unresolved::Unknown {
-                reference,
-                what,
-                asked,
-            })
+
+    /// Whether the user has said where to look.
+    fn is_narrow(&self) -> bool {
+        self.only.is_some() || !self.engines.is_empty()
+    }
+
+    /// Whether the name is, or was, the number of a process.
+    fn is_number(&self) -> bool {
+        let number: Option<u64> = self.name.parse().ok();
+        self.wants(Engine::ProcessId) && number.is_some_and(|number| number <= LARGEST_PID)
+    }
+
+    /// Asks everybody once.
+    fn ask(&self) -> Result<Found, Unresolved> {
+        let mut questions = Vec::new();
+        let mut answers = Vec::new();
+        let asked_for = self.is_narrow();
+        for engine in Engine::ALL.into_iter().filter(|one| self.wants(*one)) {
+            match engine.begin(self.name, asked_for) {
+                Some(Answer::Further(first)) => {
+                    questions.extend(first.into_iter().map(|question| (engine, question)));
+                }
+                Some(answer) => answers.push((engine, answer)),
+                None => {}
+            }
         }
-        _ => {
-            let example = match found.first() {
-                Some(Found {
-                    engine: Engine::Command,
-                    pid,
-                    ..
-                }) => format!("process_id://{pid}"),
-                Some(found) => format!("{}://{}", found.engine, found.name),
-                None => "docker://the whole id".to_owned(),
-            };
-            let candidates = found.iter().map(ToString::to_string).chain(ambiguous);
-            Err(Unresolved::Ambiguous {
-                reference,
-                candidates: candidates.collect(),
-                example,
-            })
+        answers.extend(ask_all(self.name, questions, DEADLINE));
+        answers.sort_by_key(|(engine, _)| *engine);
+        if self.is_number() {
+            for (engine, answer) in &mut answers {
+                answer.keep_whole_names(*engine, self.name);
+            }
         }
+        // Names of containers come first: a command line may contain anything, and who lives in a named network
+        // namespace often is a container's.
+        let mut named = answers.iter().any(|(_, answer)| answer.knows());
+        if self.wants(Engine::Netns) && (asked_for || !named) {
+            let answer = netns::find(self.name);
+            named |= answer.knows();
+            answers.push((Engine::Netns, answer));
+        }
+        if self.wants(Engine::Command) {
+            if asked_for {
+                let answer = process::by_command(self.name, process::Where::Everywhere);
+                answers.push((Engine::Command, answer));
+            } else if !named && !self.is_number() {
+                let answer = process::by_command(self.name, process::Where::InContainers);
+                answers.push((Engine::Command, answer));
+            }
+        }
+        if self.wants(Engine::ProcessId) {
+            answers.push((Engine::ProcessId, Answer::Unknown));
+        }
+        decide(self.name, answers)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(engine: Engine, name: &str, pid: i32) -> Found {
-        Found {
-            engine,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        }
-    }
-
-    fn one(engine: Engine, name: &str, pid: i32) -> (Engine, Answer) {
-        (engine, Answer::Found(vec![found(engine, name, pid)]))
-    }
 
     #[test]
     fn references() {
@@ -404,60 +363,5 @@ mod tests {
         for engine in Engine::ALL {
             assert_eq!(Engine::of_scheme(engine.scheme()), Some(engine));
         }
-    }
-
-    #[test]
-    fn one_that_knows_the_name_wins() {
-        let answers = vec![
-            (Engine::Docker, Answer::Failed("no daemon".to_owned())),
-            (Engine::Podman, Answer::Absent(String::new())),
-            one(Engine::Lxc, "web", 7),
-            // The same process.
-            one(Engine::Runc, "0123", 7),
-        ];
-        assert_eq!(decide("web", answers), Ok(found(Engine::Lxc, "web", 7)));
-    }
-
-    #[test]
-    fn each_reason_has_its_own_line() {
-        let text = |answers| decide("web", answers).unwrap_err().to_string();
-        assert_eq!(
-            text(vec![
-                (Engine::Docker, Answer::Unknown),
-                (Engine::Lxc, Answer::Failed("no daemon".to_owned())),
-            ]),
-            "web: no container or process is called that (lxc: no daemon)"
-        );
-        assert_eq!(
-            text(vec![
-                (
-                    Engine::Docker,
-                    Answer::NotRunning("web (exited)".to_owned())
-                ),
-                (Engine::Lxc, Answer::Unknown),
-            ]),
-            "web: docker://web (exited): start it first"
-        );
-        assert_eq!(
-            text(vec![
-                one(Engine::Docker, "web", 7),
-                one(Engine::Lxc, "web", 8)
-            ]),
-            "web can be several: docker://web (process 7), lxc://web (process 8); say which, as in `docker://web`"
-        );
-        assert_eq!(
-            text(vec![(
-                Engine::Docker,
-                Answer::Absent("not installed".to_owned())
-            )]),
-            "docker: not installed"
-        );
-        assert_eq!(
-            text(vec![(
-                Engine::Docker,
-                Answer::Failed("no daemon".to_owned())
-            )]),
-            "docker: no daemon"
-        );
     }
 }

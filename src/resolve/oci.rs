@@ -1,6 +1,7 @@
 //! runc and crun, used by themselves. `ROOT/ID` is a container below another directory than the default (`--root`).
 
-use nix::unistd::Pid;
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::ask::{Output, Question};
@@ -20,7 +21,10 @@ pub fn begin(engine: Engine, name: &str) -> Answer {
         _ => "runc",
     };
     Answer::Further(vec![match name.rsplit_once('/') {
-        // No id has a slash.
+        // No id has a slash. runc makes a directory that is not there.
+        Some((root, _)) if !Path::new(root).is_absolute() || !Path::new(root).is_dir() => {
+            return Answer::Unknown;
+        }
         Some((root, id)) => Question::new(program, ["--root", root, "state", id], read),
         None => Question::new(program, ["state", name], read),
     }])
@@ -39,11 +43,9 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
         };
     }
     match serde_json::from_str::<State>(&output.stdout) {
-        Ok(State { pid, status }) if pid > 0 && status != "stopped" => Answer::Found(vec![Found {
-            engine,
-            name: name.to_owned(),
-            pid: Pid::from_raw(pid),
-        }]),
+        Ok(State { pid, status }) if pid > 0 && status != "stopped" => {
+            Answer::Found(vec![Found::new(engine, name, pid)])
+        }
         Ok(State { status, .. }) => Answer::NotRunning(format!("{name} ({status})")),
         Err(error) => Answer::Failed(format!("its answer cannot be understood: {error}")),
     }
@@ -64,11 +66,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let found = Found {
-            engine: Engine::Runc,
-            name: "plain".to_owned(),
-            pid: Pid::from_raw(19747),
-        };
+        let found = Found::new(Engine::Runc, "plain", 19747);
         let running =
             r#"{"ociVersion": "1.0.2-dev", "id": "plain", "pid": 19747, "status": "running"}"#;
         assert_eq!(said(true, running, ""), Answer::Found(vec![found]));
@@ -98,6 +96,9 @@ mod tests {
             answer => panic!("{answer:?}"),
         };
         assert_eq!(asked("web"), "state web");
-        assert_eq!(asked("/srv/state/web"), "--root /srv/state state web");
+        assert_eq!(asked("/proc/self/web"), "--root /proc/self state web");
+        for nowhere in ["namespace/web", "/no/such/directory/web"] {
+            assert_eq!(begin(Engine::Crun, nowhere), Answer::Unknown, "{nowhere}");
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-use super::{Answer, Engine, Found};
+use super::{Answer, Engine, Found, Unresolved};
+use crate::sys::pinned::{Moment, PinError, Pinned};
 
 /// What is looked at of a command line, in bytes.
 const LONGEST: usize = 32 << 10;
@@ -13,17 +14,29 @@ const LONGEST: usize = 32 << 10;
 /// What is shown of one.
 const SHOWN: usize = 40;
 
-/// The process whose number `text` is; none if it is no number, or of no process.
-pub fn by_number(text: &str) -> Option<Found> {
-    let pid: i32 = text.parse().ok().filter(|pid| *pid > 0)?;
-    fs::exists(format!("/proc/{pid}"))
-        .ok()
-        .filter(|exists| *exists)?;
-    Some(Found {
-        engine: Engine::ProcessId,
-        name: pid.to_string(),
-        pid: Pid::from_raw(pid),
-    })
+/// The process whose number `text` is, or whose thread has that number; none if it is no number, or of nothing.
+///
+/// # Errors
+/// The process cannot be held.
+pub fn by_number(text: &str) -> Result<Option<(Found, Pinned)>, Unresolved> {
+    let Some(pid) = text.parse().ok().filter(|pid: &i32| *pid > 0) else {
+        return Ok(None);
+    };
+    let opened = match Pinned::open(Pid::from_raw(pid)) {
+        Err(PinError::Thread(process)) => Pinned::open(process),
+        opened => opened,
+    };
+    match opened {
+        Ok(process) => {
+            let found = Found::new(Engine::ProcessId, pid.to_string(), process.pid().as_raw());
+            Ok(Some((found, process)))
+        }
+        Err(PinError::System(error)) => Err(Unresolved::Unavailable {
+            engine: Engine::ProcessId,
+            reason: format!("process {pid} cannot be held: {error}"),
+        }),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Which processes are looked at.
@@ -41,29 +54,16 @@ pub fn by_command(part: &str, place: Where) -> Answer {
     let ancestors = ancestors();
     let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
     let cntr = program("self");
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Answer::Failed("/proc cannot be read".to_owned());
-    };
     let mut found = Vec::new();
-    for entry in processes.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let Some(pid) = pid.filter(|pid| !ancestors.contains(pid)) else {
-            continue;
-        };
+    for pid in all().filter(|pid| !ancestors.contains(pid)) {
         let Some(line) = command_line(pid).filter(|line| line.contains(part)) else {
             continue;
         };
         if cntr.is_some() && program(&pid.to_string()) == cntr {
             continue;
         }
-        found.push(Found {
-            engine: Engine::Command,
-            name: line.chars().take(SHOWN).collect(),
-            pid: Pid::from_raw(pid),
-        });
+        let shown: String = line.chars().take(SHOWN).collect();
+        found.push(Found::new(Engine::Command, shown, pid));
     }
     let own = namespaces(std::process::id().cast_signed());
     // Each with its parent and its namespaces.
@@ -96,6 +96,29 @@ pub fn by_command(part: &str, place: Where) -> Answer {
     }
 }
 
+/// All processes that are to be seen.
+pub(super) fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The process that has been longest in a cgroup whose path `wanted` takes; controllers of the hierarchy come first.
+pub(super) fn first_in_cgroup(wanted: impl Fn(&str, &str) -> bool) -> Option<i32> {
+    let inside = |pid: &i32| {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        cgroups.lines().any(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next(), fields.next());
+            controllers
+                .zip(path)
+                .is_some_and(|(controllers, path)| wanted(controllers, path))
+        })
+    };
+    all()
+        .filter(inside)
+        .min_by_key(|pid| (Moment::of_start(Pid::from_raw(*pid)), *pid))
+}
+
 /// The command line of `pid`; none for threads of the kernel, and for processes that are out of sight.
 fn command_line(pid: i32) -> Option<String> {
     let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -112,7 +135,7 @@ fn namespaces(pid: i32) -> Vec<Option<PathBuf>> {
 }
 
 /// This process, the one that has started it, and so on.
-fn ancestors() -> Vec<i32> {
+pub(super) fn ancestors() -> Vec<i32> {
     let mut known = vec![std::process::id().cast_signed()];
     while let Some(next) = known.last().and_then(|pid| parent(*pid)) {
         known.push(next);
@@ -120,7 +143,7 @@ fn ancestors() -> Vec<i32> {
     known
 }
 
-fn parent(pid: i32) -> Option<i32> {
+pub(super) fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(") ")?;
     let parent = rest.split(' ').nth(1)?.parse().ok()?;
@@ -136,10 +159,19 @@ mod tests {
     #[test]
     fn numbers() {
         let own = std::process::id();
-        let found = by_number(&own.to_string()).unwrap();
+        let (found, process) = by_number(&own.to_string()).unwrap().unwrap();
         assert_eq!(found.pid.as_raw(), own.cast_signed());
+        assert_eq!(process.pid(), found.pid);
+        // A thread's is its process's.
+        let thread = std::thread::spawn(|| {
+            let id = nix::unistd::gettid();
+            (id, by_number(&id.to_string()).unwrap().unwrap())
+        });
+        let (id, (found, _)) = thread.join().unwrap();
+        assert_eq!(found.pid.as_raw(), own.cast_signed());
+        assert_eq!(found.name, id.to_string());
         for nobody in ["0", "-1", "x", "", "2147483647", "12x"] {
-            assert!(by_number(nobody).is_none(), "{nobody}");
+            assert!(by_number(nobody).unwrap().is_none(), "{nobody}");
         }
     }
 

@@ -14,6 +14,7 @@ pub mod handle;
 pub mod memory;
 pub mod mount;
 pub mod network;
+pub mod pinned;
 pub mod process;
 pub mod scheduling;
 pub mod stat;

@@ -22,6 +22,7 @@ pub const CASES: &[Case] = crate::cases! {
     nothing_is_left_of_a_container_whose_cntr_is_killed;
     mount_points_are_not_made_outside;
     an_ordinary_user_has_containers needs "setpriv";
+    a_container_is_called_by_its_name;
 };
 
 fn run(options: &[&str], script: &str) -> Result<std::process::Output, Failed> {
@@ -268,4 +269,61 @@ fn an_ordinary_user_has_containers() -> Result<(), Failed> {
     let limited = limited?;
     same("code", limited.status.code(), Some(125))?;
     contains(&text(&limited.stderr), "cgroup")
+}
+
+fn a_container_is_called_by_its_name() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let name = format!("test-{}", unique());
+    let options = ["--name", name.as_str(), "--hostname", name.as_str()];
+    let host_name = |reference: &str| cntr(&["exec", reference, "--", "/bin/hostname"]);
+    let unknown = "no container is called that";
+    let reference = format!("cntr://{name}");
+    let target = Target::sleeping(&root, &options)?;
+    for one in [&name, &reference] {
+        let output = host_name(one)?;
+        same(one, text(&output.stdout).trim(), &name)?;
+    }
+    // There is one of a name.
+    let second = cntr(&[&["run"], &options[..], &[root.path(), "--", "true"]].concat())?;
+    same("second", second.status.code(), Some(125))?;
+    let said = text(&second.stderr);
+    contains(
+        &said,
+        &format!("a container called {name} is running already"),
+    )?;
+    contains(&said, &format!("(process {})", target.pid))?;
+    drop(target);
+    contains(&text(&host_name(&reference)?.stderr), unknown)?;
+    // The name is free again, also if nobody has taken the nameplate down.
+    let mut child = Command::new(CNTR)
+        .args(["run", "--name", &name, root.path(), "--", "sh", "-c"])
+        .arg("echo ready; exec sleep 1000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+    let found = host_name(&reference)?;
+    child.kill()?;
+    child.wait()?;
+    same("found", text(&found.stdout).trim(), "cntr")?;
+    let start = Instant::now();
+    loop {
+        let said = text(&host_name(&reference)?.stderr);
+        if said.contains(unknown) {
+            break;
+        }
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err(format!("it is still there: {said}").into());
+        }
+    }
+    let path = format!("/run/cntr/containers/{name}");
+    same("left over", std::path::Path::new(&path).exists(), false)?;
+    let third = cntr(&["run", "--name", &name, root.path(), "--", "true"])?;
+    same("third", third.status.code(), Some(0))?;
+    for wrong in ["12", "a/b", "-x", ""] {
+        let output = cntr(&["run", &format!("--name={wrong}"), root.path(), "--", "true"])?;
+        same(wrong, output.status.code(), Some(125))?;
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod container;
+mod engines;
 mod fake;
 mod files;
 mod identity;
@@ -60,6 +61,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let groups: &[(&str, &'static [Case])] = &[
         ("container", container::CASES),
+        ("engines", engines::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("names", names::CASES),

@@ -1,15 +1,18 @@
 //! A30, D1: containers by what their engines call them. The engines are scripts with their answers; the containers are real.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{CNTR, Rootfs, Target, contains, finish, same, text, unique};
+use crate::fake::{
+    CNTR, Rootfs, Target, cntr, contains, finish, installed, same, skip, text, unique,
+};
 
 pub const CASES: &[Case] = crate::cases! {
     names_of_every_engine_are_found;
@@ -18,36 +21,41 @@ pub const CASES: &[Case] = crate::cases! {
     a_slow_engine_does_not_hold_up_others;
     command_lines_are_found;
     numbers_are_processes;
+    a_number_that_was_a_process_is_nothing_else;
+    a_process_younger_than_the_question_is_not_believed;
+    an_engine_elsewhere_is_not_believed;
 };
 
 /// A directory of tools that is all there is on `PATH`, but for those of the host that the scripts need.
-struct Tools(PathBuf);
+pub struct Tools(pub PathBuf);
 
 impl Tools {
-    fn new() -> Tools {
+    pub fn new() -> Tools {
         let directory = std::env::temp_dir().join(format!("cntr-test-{}", unique()));
         fs::create_dir_all(&directory).expect("a directory below the temporary one");
         Tools(directory)
     }
 
     /// Makes `name` a script that is run with `$@`.
-    fn add(&self, name: &str, script: &str) -> &Tools {
+    pub fn add(&self, name: &str, script: &str) -> &Tools {
         let path = self.0.join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
         self
     }
 
-    fn cntr(&self, arguments: &[&str]) -> Result<Output, Failed> {
+    pub fn cntr(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(CNTR);
         command.args(arguments).env("PATH", &self.0);
         // No daemon of this machine has a say.
         command.env("CONTAINERD_ADDRESS", self.0.join("containerd.sock"));
+        command.env("CONTAINER_RUNTIME_ENDPOINT", self.0.join("cri.sock"));
+        command.env("LXD_DIR", &self.0).env("INCUS_DIR", &self.0);
         finish(&mut command)
     }
 
     /// The host name that `cntr exec TARGET` finds.
-    fn host_name(&self, target: &str) -> Result<String, Failed> {
+    pub fn host_name(&self, target: &str) -> Result<String, Failed> {
         let output = self.cntr(&["exec", target, "--", "/bin/hostname"])?;
         if !output.status.success() {
             return Err(format!("{target}: {output:?}").into());
@@ -56,7 +64,7 @@ impl Tools {
     }
 
     /// The one line with which `cntr attach TARGET` gives up.
-    fn reason(&self, arguments: &[&str]) -> Result<String, Failed> {
+    pub fn reason(&self, arguments: &[&str]) -> Result<String, Failed> {
         let output = self.cntr(&[&["attach"], arguments, &["--", "/bin/true"]].concat())?;
         same("exit code", output.status.code(), Some(125))?;
         let said = text(&output.stderr);
@@ -72,14 +80,14 @@ impl Drop for Tools {
 }
 
 /// `docker container inspect` for one container.
-fn docker(name: &str, pid: impl std::fmt::Display) -> String {
+pub fn docker(name: &str, pid: impl std::fmt::Display) -> String {
     format!(
         r#"[ "$*" = "container inspect -- {name}" ] || {{ echo "Error: No such container: $4" >&2; exit 1; }}
 echo '[{{"Name": "/{name}", "State": {{"Status": "running", "Pid": {pid}}}}}]'"#
     )
 }
 
-fn target() -> Result<(Rootfs, Target, String), Failed> {
+pub fn target() -> Result<(Rootfs, Target, String), Failed> {
     let root = Rootfs::new();
     let target = Target::sleeping(&root, &[])?;
     let output = target.exec(&[], &["/bin/hostname"])?;
@@ -244,5 +252,121 @@ fn numbers_are_processes() -> Result<(), Failed> {
     contains(
         &tools.reason(&["process_id://4194305"])?,
         "4194305: there is no such process",
+    )
+}
+
+fn a_number_that_was_a_process_is_nothing_else() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    // The number is in the command line of a container's process, and is the start of another's id.
+    let number = "4194304";
+    let target = Target::run(&root, &[], &["/bin/sleep", number])?;
+    let tools = Tools::new();
+    tools.add("docker", &docker_by_id(number, "web", target.pid));
+    let said = tools.reason(&[number])?;
+    contains(&said, "4194304: there is no such process")?;
+    contains(&said, "has to be said as docker://4194304")?;
+    // Who says what is meant gets it.
+    for (options, name) in [
+        (vec!["docker://4194304"], "the id"),
+        (vec!["-t", "docker", number], "the id in Docker"),
+        (vec!["command://sleep 4194304"], "the command line"),
+    ] {
+        let exec = [&["exec"], &options[..], &["--", "/bin/true"]].concat();
+        same(name, tools.cntr(&exec)?.status.code(), Some(0))?;
+    }
+    // A thread belongs to its process.
+    let script = "import os, threading\n\
+        def f():\n print(threading.get_native_id(), flush=True)\n threading.Event().wait()\n\
+        threading.Thread(target=f).start()";
+    if !installed("python3") {
+        return skip("python3 is not installed, which has threads");
+    }
+    let mut child = Command::new("python3")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let read = BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line);
+    let exec = [
+        "exec",
+        line.trim(),
+        "--",
+        "sh",
+        "-c",
+        "echo $PPID; readlink /proc/self/ns/pid",
+    ];
+    let output = read.map_err(Failed::from).and_then(|_| cntr(&exec));
+    let kept = fs::read_link(format!("/proc/{}/ns/pid", child.id()));
+    child.kill()?;
+    child.wait()?;
+    let output = output?;
+    same("of a thread", output.status.code(), Some(0))?;
+    contains(&text(&output.stdout), &kept?.display().to_string())
+}
+
+/// `docker container inspect` for one container by the start of its id.
+fn docker_by_id(id: &str, name: &str, pid: i32) -> String {
+    docker(id, pid).replace(
+        &format!(r#""Name": "/{id}""#),
+        &format!(r#""Name": "/{name}""#),
+    )
+}
+
+/// An engine that names a process which started after the question is asked again: the number may be that of another one.
+fn a_process_younger_than_the_question_is_not_believed() -> Result<(), Failed> {
+    let (_root, target, host_name) = target()?;
+    let tools = Tools::new();
+    let asked = tools.0.join("asked");
+    let young = format!(
+        "/bin/sleep 1000 >/dev/null 2>&1 </dev/null & echo $! >> {}; pid=$!",
+        asked.display()
+    );
+    let first = format!(
+        "pid={}; [ -e {} ] || {{ {young}; }}",
+        target.pid,
+        asked.display()
+    );
+    let pids = || -> Vec<i32> {
+        let pids = fs::read_to_string(&asked).unwrap_or_default();
+        pids.lines().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    let kill_all = || {
+        for pid in pids() {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+    };
+    tools.add("docker", &format!("{first}\n{}", docker_of_variable()));
+    let found = tools.host_name("web");
+    let started = pids().len();
+    kill_all();
+    same("the second answer's", found?, host_name)?;
+    same("started", started, 1)?;
+    fs::remove_file(&asked)?;
+    tools.add("docker", &format!("{young}\n{}", docker_of_variable()));
+    let said = tools.reason(&["web"]);
+    let started = pids().len();
+    kill_all();
+    contains(
+        &said?,
+        "its process is another one each time the engine is asked",
+    )?;
+    same("started", started, 3)
+}
+
+/// `docker container inspect` for a container whose process is `$pid`.
+fn docker_of_variable() -> String {
+    docker("web", 7).replace("\"Pid\": 7", "\"Pid\": '$pid'")
+}
+
+fn an_engine_elsewhere_is_not_believed() -> Result<(), Failed> {
+    let tools = Tools::new();
+    tools.add("docker", &docker("web", 4_194_305));
+    contains(
+        &tools.reason(&["web"])?,
+        "docker://web (process 4194305): there is no such process here",
     )
 }
