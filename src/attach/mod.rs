@@ -18,6 +18,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod command;
 pub mod devices;
+pub mod entry;
 pub mod environment;
 pub mod handshake;
 pub mod inside;
@@ -46,6 +47,7 @@ use nix::unistd::Pid;
 
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
+use self::entry::Wanted;
 use self::environment::{Environment, Setting, home_of};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
@@ -119,7 +121,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups) = open(pid, wishes, Wanted::View)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
     let caller = Environment::own();
@@ -173,7 +175,7 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups) = open(pid, wishes, Wanted::Container)?;
     let caller = Environment::own();
     let streams = streams();
     let mut environment = containers_environment(&target);
@@ -210,10 +212,18 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
-fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Failure> {
+fn open(
+    pid: Pid,
+    wishes: &Wishes,
+    wanted: Wanted,
+) -> Result<(Target, Namespaces, Cgroups), Failure> {
+    let entry = entry::enter(pid, wanted, wishes.fault)?;
     inject(wishes.fault, Step::OpenTarget)?;
-    let target = Target::open(pid)?;
-    let namespaces = Namespaces::open(&target)?;
+    let mut target = Target::open(pid)?;
+    if let Some(entry) = &entry {
+        entry.confirm(&mut target)?;
+    }
+    let namespaces = Namespaces::open(&target, entry.as_ref())?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);
     if let Some(cgroup) = &cgroups.frozen {

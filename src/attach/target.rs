@@ -8,14 +8,13 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::handshake::Failure;
 use super::status::{Extent, Limit, Status, parse_id_map, parse_limits};
 use super::step::Step;
-use crate::sys::process::pidfd_open;
+use crate::sys::process::{has_ended, pidfd_open};
 
 /// A process to attach to.
 pub struct Target {
@@ -99,7 +98,7 @@ impl Target {
         }
         let environment = read("environ").map_err(|error| match error.raw_os_error() {
             // A process without memory of its own, which at its end would be a zombie.
-            Some(libc::ESRCH) if !ended(&process) => {
+            Some(libc::ESRCH) if !has_ended(process.as_fd()) => {
                 Failure::new(Step::OpenTarget, &object, "it is a thread of the kernel")
             }
             _ => failed(error),
@@ -154,7 +153,7 @@ impl Target {
     /// Whether the process still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !ended(&self.process)
+        !has_ended(self.process.as_fd())
     }
 
     /// Its pid in its own pid namespace.
@@ -166,10 +165,4 @@ impl Target {
             .copied()
             .unwrap_or(self.pid.as_raw())
     }
-}
-
-/// Whether the process of a pidfd has ended.
-fn ended(process: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }

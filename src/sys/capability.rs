@@ -9,6 +9,8 @@ pub struct CapSet(pub u64);
 
 /// `CAP_FSETID`: keep set-user-id and set-group-id when a file is changed.
 pub const FSETID: u32 = 4;
+/// `CAP_SETGID`: become any group.
+pub const SETGID: u32 = 6;
 /// `CAP_SYS_CHROOT`.
 pub const SYS_CHROOT: u32 = 18;
 /// `CAP_SYS_ADMIN`.

@@ -1,8 +1,9 @@
 //! Processes: forking in the ways containers need, descriptors for processes, what is left behind at exec.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::Pid;
 
@@ -70,6 +71,13 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
         .ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the system call has just returned this descriptor, nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the process of the pidfd `process` has ended.
+#[must_use]
+pub fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) != Ok(0)
 }
 
 /// Marks every descriptor from `first` on to be closed by exec.
