@@ -173,7 +173,7 @@ fn take_limits(limits: &[Limit], reporter: &Reporter) {
         let hard = limit.hard.min(own_hard);
         let _ = setrlimit(resource, limit.soft.min(hard), hard);
         reporter.note(format!(
-            "limit {:?} cannot be raised to the target's {}: it is {hard}",
+            "limit {:?} cannot be raised to the target's {} without CAP_SYS_RESOURCE: it is {hard}",
             limit.name, limit.hard
         ));
     }

@@ -28,6 +28,7 @@ use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, setresgid, setresuid};
 
 use super::handshake::{Failure, inject};
+use super::privileges;
 use super::status::{Extent, parse_id_map, to_inside};
 use super::step::{Fault, Step};
 use super::target::Target;
@@ -83,89 +84,118 @@ pub fn enter(pid: Pid, wanted: Wanted, fault: Option<Fault>) -> Result<Option<En
         }
         return Ok(None);
     }
-    let object = format!("process {pid}");
     // Whether it exists at all is for who opens it to say.
     let Ok(process) = pidfd_open(pid) else {
         return Ok(None);
     };
-    let link = |kind: &str| -> Result<OwnedFd, Failure> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let path = format!("/proc/{pid}/ns/{kind}");
-        open(path.as_str(), flags, Mode::empty()).map_err(|error| match error {
-            Errno::EACCES | Errno::EPERM => others(pid, &object),
-            _ => Failure::system(Step::Enter, &object, error),
-        })
-    };
-    let system = |error: Errno| Failure::system(Step::Enter, &object, error);
-    let own = |kind: &str| {
-        stat(format!("/proc/self/ns/{kind}").as_str())
-            .map(|stat| (stat.st_dev, stat.st_ino))
-            .map_err(system)
-    };
-    let (mounts, users) = (link("mnt")?, link("user")?);
-    let own_users = own("user")?;
-    let users_identity = identity(&users).map_err(system)?;
-    let owner = match namespace::owner(mounts.as_fd()) {
-        Ok(owner) if identity(&owner).map_err(system)? != own_users => Some(owner),
-        Ok(_) => None,
-        // It is above cntr's own.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
-        Err(error) => return Err(Failure::system(Step::Enter, &object, error)),
-    };
-    let mut shared_root = None;
-    let innermost = match owner {
-        Some(owner) => owner,
-        None if users_identity == own_users => {
-            return Err(Failure::new(
-                Step::OpenTarget,
-                &object,
-                format!("it is in no user namespace of yours, and you lack {NEEDED}"),
-            )
-            .remedy(REMEDY));
+    match Way::find(pid) {
+        Ok(way) => way.take(pid, process, wanted).map(Some),
+        // What file capabilities give is for containers that are not the user's own.
+        Err(_) if caps.permitted.has(capability::SYS_ADMIN) => {
+            privileges::raise()?;
+            Ok(None)
         }
-        None if identity(&mounts).map_err(system)? == own("mnt")? => {
-            let path = format!("/proc/{pid}/root");
-            shared_root = Some(fs::read_link(path).map_err(failed("its root"))?);
-            users.try_clone().map_err(failed("its user namespace"))?
-        }
-        None => {
-            return Err(Failure::new(
-                Step::OpenTarget,
-                &object,
-                format!("its mount namespace is not yours, and you lack {NEEDED}"),
-            )
-            .remedy(REMEDY));
-        }
-    };
-    take_oom_score(pid);
-    nix::sys::prctl::set_dumpable(false).map_err(|error| failed("prctl")(error.into()))?;
-    let maps = |kind: &str| fs::read_to_string(format!("/proc/{pid}/{kind}_map"));
-    let known = match (maps("uid"), maps("gid")) {
-        (Ok(uids), Ok(gids)) if identity(&innermost).map_err(system)? == users_identity => {
-            Some(Maps::parse(&uids, &gids))
-        }
-        _ => None,
-    };
-    let (chosen, has_me) = choose(innermost, known, own_users)?;
-    setns(chosen.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
-        Errno::EPERM => others(pid, &object),
-        _ => Failure::system(Step::Enter, "its user namespace", error),
-    })?;
-    if wanted == Wanted::View {
-        unshare(CloneFlags::CLONE_NEWNS)
-            .map_err(|error| Failure::system(Step::Enter, "a mount namespace", error))?;
-        if !has_me {
-            become_root()?;
-        }
-    } else {
-        // It has not been copied.
-        shared_root = shared_root.map(|_| PathBuf::new());
+        Err(failure) => Err(failure),
     }
-    Ok(Some(Entry {
-        entered: true,
-        shared_root,
-        process,
-    }))
+}
+
+/// How to get into a container.
+struct Way {
+    /// The user namespace of the target.
+    users: OwnedFd,
+    /// The one to join, or one below it.
+    innermost: OwnedFd,
+    /// cntr's own.
+    own_users: (u64, u64),
+    shared_root: Option<PathBuf>,
+}
+
+impl Way {
+    /// Looks at the namespaces of the process `pid`.
+    ///
+    /// # Errors
+    /// It is in no container of the user's.
+    fn find(pid: Pid) -> Result<Way, Failure> {
+        let object = format!("process {pid}");
+        let system = |error: Errno| Failure::system(Step::Enter, &object, error);
+        let link = |kind: &str| -> Result<OwnedFd, Failure> {
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let path = format!("/proc/{pid}/ns/{kind}");
+            open(path.as_str(), flags, Mode::empty()).map_err(|error| match error {
+                Errno::EACCES | Errno::EPERM => others(pid),
+                _ => system(error),
+            })
+        };
+        let own = |kind: &str| {
+            stat(format!("/proc/self/ns/{kind}").as_str())
+                .map(|stat| (stat.st_dev, stat.st_ino))
+                .map_err(system)
+        };
+        let (mounts, users) = (link("mnt")?, link("user")?);
+        let own_users = own("user")?;
+        let owner = match namespace::owner(mounts.as_fd()) {
+            Ok(owner) if identity(&owner).map_err(system)? != own_users => Some(owner),
+            Ok(_) => None,
+            // It is above cntr's own.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => None,
+            Err(error) => return Err(Failure::system(Step::Enter, &object, error)),
+        };
+        let mut shared_root = None;
+        let innermost = match owner {
+            Some(owner) => owner,
+            None if identity(&users).map_err(system)? == own_users => {
+                return Err(lacking(pid, "in no user namespace of yours"));
+            }
+            None if identity(&mounts).map_err(system)? == own("mnt")? => {
+                let path = format!("/proc/{pid}/root");
+                shared_root = Some(fs::read_link(path).map_err(failed("its root"))?);
+                users.try_clone().map_err(failed("its user namespace"))?
+            }
+            None => return Err(lacking(pid, "in a mount namespace that is not yours")),
+        };
+        Ok(Way {
+            users,
+            innermost,
+            own_users,
+            shared_root,
+        })
+    }
+
+    /// Joins the user namespace and, for a view, makes a mount namespace. `process` pins the process `pid`.
+    fn take(self, pid: Pid, process: OwnedFd, wanted: Wanted) -> Result<Entry, Failure> {
+        let system = |error: Errno| Failure::system(Step::Enter, "its user namespace", error);
+        take_oom_score(pid);
+        nix::sys::prctl::set_dumpable(false).map_err(system)?;
+        let maps = |kind: &str| fs::read_to_string(format!("/proc/{pid}/{kind}_map"));
+        let same =
+            identity(&self.innermost).map_err(system)? == identity(&self.users).map_err(system)?;
+        let known = match (maps("uid"), maps("gid")) {
+            (Ok(uids), Ok(gids)) if same => Some(Maps::parse(&uids, &gids)),
+            _ => None,
+        };
+        let (chosen, has_me) = choose(self.innermost, known, self.own_users)?;
+        setns(chosen.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(|error| match error {
+            Errno::EPERM => others(pid),
+            _ => system(error),
+        })?;
+        let mut shared_root = self.shared_root;
+        match wanted {
+            Wanted::View => {
+                unshare(CloneFlags::CLONE_NEWNS)
+                    .map_err(|error| Failure::system(Step::Enter, "a mount namespace", error))?;
+                if !has_me {
+                    become_root()?;
+                }
+            }
+            // What is shared was not copied: the target's root is where it is.
+            Wanted::Container => shared_root = shared_root.map(|_| PathBuf::new()),
+        }
+        Ok(Entry {
+            entered: true,
+            shared_root,
+            process,
+        })
+    }
 }
 
 impl Entry {
@@ -205,22 +235,25 @@ impl Entry {
     }
 }
 
-/// A failure because the process is not the user's.
-fn others(pid: Pid, object: &str) -> Failure {
-    let user = fs::metadata(format!("/proc/{pid}")).map_or_else(
-        |_| "another user's".to_owned(),
-        |process| match process.uid() {
-            0 => "root's".to_owned(),
-            uid if uid == geteuid().as_raw() => "not in a container of yours".to_owned(),
-            uid => format!("user {uid}'s"),
-        },
-    );
+/// A failure because the process `pid` is where the user may not go.
+fn lacking(pid: Pid, what: &str) -> Failure {
     Failure::new(
         Step::OpenTarget,
-        object,
-        format!("it is {user}, and you lack {NEEDED}"),
+        format!("process {pid}"),
+        format!("it is {what}, and you lack {NEEDED}"),
     )
     .remedy(REMEDY)
+}
+
+/// The same because it is not the user's.
+fn others(pid: Pid) -> Failure {
+    let owner = fs::metadata(format!("/proc/{pid}")).map(|process| process.uid());
+    let whose = match owner {
+        Ok(0) => "root's".to_owned(),
+        Ok(uid) if uid != geteuid().as_raw() => format!("user {uid}'s"),
+        _ => "in no container of yours".to_owned(),
+    };
+    lacking(pid, &whose)
 }
 
 /// Makes a mount namespace for a cntr that is root of a user namespace which does not own the mount namespace it is in.

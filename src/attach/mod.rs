@@ -24,6 +24,7 @@ pub mod handshake;
 pub mod inside;
 pub mod mounts;
 pub mod namespaces;
+pub mod privileges;
 pub mod pty;
 pub mod server;
 pub mod session;
@@ -121,9 +122,11 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
+    // The caller names it, so it is looked at with what the caller may do.
+    let base = resolve_base(&wishes.base)?;
     let (target, namespaces, cgroups) = open(pid, wishes, Wanted::View)?;
     inject(wishes.fault, Step::PlanMounts)?;
-    let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
+    let plan = Plan::new(target.root.as_fd(), base);
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
     environment.adopt_tools(&caller);
