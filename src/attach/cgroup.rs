@@ -212,6 +212,11 @@ fn reason(error: &io::Error) -> String {
         Some(libc::EBUSY) => {
             "it has child groups with controllers, so it may hold no process".to_owned()
         }
+        Some(libc::EACCES | libc::EPERM) => {
+            "that takes CAP_DAC_OVERRIDE on the host (sudo), or a delegated cgroup \
+             above it and the caller's (systemd-run --user --scope cntr ...)"
+                .to_owned()
+        }
         Some(libc::ENODEV) => "the cgroup is being removed".to_owned(),
         Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
         None => error.to_string(),

@@ -15,7 +15,9 @@ use nix::errno::Errno;
 use nix::sys::resource::{getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, execve, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{
+    Gid, Uid, execve, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid, setsid,
+};
 
 use super::capabilities;
 use super::cgroup::Cgroups;
@@ -64,13 +66,22 @@ pub struct Command {
     pub umask: Option<u32>,
 }
 
+/// What a session that sees the host's files has of the container.
+#[derive(Debug)]
+pub struct Container {
+    /// Its tree.
+    pub tree: OwnedFd,
+    /// A copy of the host's `/proc`, for [`mount_proc`](super::mounts::mount_proc).
+    pub hosts_proc: Option<OwnedFd>,
+}
+
 /// Becomes the command. Called in a child of its own, in all namespaces but those of cgroups and users.
 pub fn become_command(
     command: Command,
     target: &Target,
     namespaces: &Namespaces,
     cgroups: Cgroups,
-    container: Option<&OwnedFd>,
+    container: Option<&Container>,
     reporter: &Reporter,
 ) -> Failure {
     let result = prepare(&command, target, namespaces, cgroups, container, reporter);
@@ -85,13 +96,14 @@ fn prepare(
     target: &Target,
     namespaces: &Namespaces,
     cgroups: Cgroups,
-    container: Option<&OwnedFd>,
+    container: Option<&Container>,
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     // A session of its own in any case: the caller's terminal must never control a process of the container.
     setsid().map_err(|error| Failure::system(Step::ForkCommand, "setsid", error))?;
     if let Some(container) = container {
-        super::mounts::mount_proc(container.as_fd(), reporter)?;
+        let hosts = container.hosts_proc.as_ref().map(AsFd::as_fd);
+        super::mounts::mount_proc(container.tree.as_fd(), hosts, reporter)?;
     }
     reporter.step(Step::JoinCgroups)?;
     let (joined, refused) = cgroups.join();
@@ -109,7 +121,9 @@ fn prepare(
     reporter.step(Step::Limits)?;
     take_limits(&target.limits, reporter);
     reporter.step(Step::Credentials)?;
-    take_ids(&target.status)?;
+    take_ids(&target.status, reporter)?;
+    // What fs.suid_dumpable says counts after a change of ids.
+    let _ = nix::sys::prctl::set_dumpable(false);
     reporter.step(Step::Terminal)?;
     open_terminal(&command.streams, reporter)?;
     reporter.step(Step::JoinUser)?;
@@ -159,23 +173,68 @@ fn take_limits(limits: &[Limit], reporter: &Reporter) {
         let hard = limit.hard.min(own_hard);
         let _ = setrlimit(resource, limit.soft.min(hard), hard);
         reporter.note(format!(
-            "limit {:?} cannot be raised to the target's {}: it is {hard}",
+            "limit {:?} cannot be raised to the target's {} without CAP_SYS_RESOURCE: it is {hard}",
             limit.name, limit.hard
         ));
     }
 }
 
-fn take_ids(status: &Status) -> Result<(), Failure> {
+fn take_ids(status: &Status, reporter: &Reporter) -> Result<(), Failure> {
     let failed =
         |what: &'static str| move |error: Errno| Failure::system(Step::Credentials, what, error);
     capability::keep_across_setuid(true)
         .map_err(|error| Failure::system(Step::Credentials, "securebits", error))?;
-    let groups: Vec<Gid> = status.groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(failed("supplementary groups"))?;
+    take_groups(&status.groups, reporter).map_err(failed("supplementary groups"))?;
+    // Ids that are the right ones already need not be mapped in cntr's user namespace.
     let [real, effective, saved, _] = status.gids.map(Gid::from_raw);
-    setresgid(real, effective, saved).map_err(failed("group"))?;
+    let own = getresgid().map_err(failed("group"))?;
+    if [own.real, own.effective, own.saved] != [real, effective, saved] {
+        setresgid(real, effective, saved).map_err(failed("group"))?;
+    }
     let [real, effective, saved, _] = status.uids.map(Uid::from_raw);
-    setresuid(real, effective, saved).map_err(failed("user"))
+    let own = getresuid().map_err(failed("user"))?;
+    if [own.real, own.effective, own.saved] != [real, effective, saved] {
+        setresuid(real, effective, saved).map_err(failed("user"))?;
+    }
+    Ok(())
+}
+
+/// Takes over the target's supplementary groups. In the user namespace of an ordinary user that may be forbidden, and
+/// groups may have no number there; then the target has them from before it was in there, as cntr has its own.
+fn take_groups(groups: &[u32], reporter: &Reporter) -> nix::Result<()> {
+    let sorted = |mut groups: Vec<u32>| {
+        groups.sort_unstable();
+        groups
+    };
+    let own = getgroups()?.into_iter().map(Gid::as_raw).collect();
+    if sorted(own) == sorted(groups.to_vec()) {
+        return Ok(());
+    }
+    let all: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    match setgroups(&all) {
+        Err(Errno::EINVAL) => {
+            let (named, unnamed): (Vec<Gid>, Vec<Gid>) = all
+                .into_iter()
+                .partition(|group| setgroups(&[*group]).is_ok());
+            setgroups(&named)?;
+            reporter.note(format!(
+                "{} supplementary groups of the target are not taken over: they have no number in cntr's user namespace",
+                unnamed.len()
+            ));
+            Ok(())
+        }
+        // Not for want of the capability.
+        Err(Errno::EPERM)
+            if capability::get().is_ok_and(|own| own.effective.has(capability::SETGID)) =>
+        {
+            reporter.warn(
+                "the container's user namespace denies setgroups: the session has your supplementary groups, \
+                 not those of its process",
+            );
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 fn open_terminal(streams: &Streams, reporter: &Reporter) -> Result<(), Failure> {

@@ -18,11 +18,13 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod command;
 pub mod devices;
+pub mod entry;
 pub mod environment;
 pub mod handshake;
 pub mod inside;
 pub mod mounts;
 pub mod namespaces;
+pub mod privileges;
 pub mod pty;
 pub mod server;
 pub mod session;
@@ -45,6 +47,7 @@ use nix::fcntl::OFlag;
 
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
+use self::entry::Wanted;
 use self::environment::{Environment, Setting, home_of};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
@@ -119,9 +122,11 @@ pub fn attach(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(process, wishes)?;
+    // The caller names it, so it is looked at with what the caller may do.
+    let base = resolve_base(&wishes.base)?;
+    let (target, namespaces, cgroups) = open(process, wishes, Wanted::View)?;
     inject(wishes.fault, Step::PlanMounts)?;
-    let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
+    let plan = Plan::new(target.root.as_fd(), base);
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
     environment.adopt_tools(&caller);
@@ -184,7 +189,7 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(process, wishes)?;
+    let (target, namespaces, cgroups) = open(process, wishes, Wanted::Container)?;
     let caller = Environment::own();
     let streams = streams();
     let mut environment = containers_environment(&target);
@@ -221,10 +226,18 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
-fn open(process: Pinned, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Failure> {
+fn open(
+    process: Pinned,
+    wishes: &Wishes,
+    wanted: Wanted,
+) -> Result<(Target, Namespaces, Cgroups), Failure> {
+    let entry = entry::enter(&process, wanted, wishes.fault)?;
     inject(wishes.fault, Step::OpenTarget)?;
-    let target = Target::open(process)?;
-    let namespaces = Namespaces::open(&target)?;
+    let mut target = Target::open(process)?;
+    if let Some(entry) = &entry {
+        entry.confirm(&mut target)?;
+    }
+    let namespaces = Namespaces::open(&target, entry.as_ref())?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);
     if let Some(cgroup) = &cgroups.frozen {

@@ -271,29 +271,74 @@ pub fn populate(
 /// Gives the session its `/proc`: the container's if that shows the pid namespace of the caller, else a new one. To be
 /// called in the session's pid namespace, before privileges are given up.
 ///
+/// `hosts` is that of the host, for a cntr that is root of a user namespace only: the kernel lets that mount a new one only
+/// where it can see one already.
+///
 /// # Errors
 /// The new one could not be mounted.
-pub fn mount_proc(container: BorrowedFd<'_>, reporter: &Reporter) -> Result<(), Failure> {
+pub fn mount_proc(
+    container: BorrowedFd<'_>,
+    hosts: Option<BorrowedFd<'_>>,
+    reporter: &Reporter,
+) -> Result<(), Failure> {
     reporter.step(Step::MountProc)?;
     let failed = |error: io::Error| Failure::system(Step::MountProc, "/proc", error);
     let top = open_directory(OsStr::new("/")).map_err(failed)?;
     let theirs = open_in(container, "proc", OFlag::O_PATH | OFlag::O_DIRECTORY)
         .ok()
         .filter(|fd| fstatfs(fd).is_ok_and(|stat| stat.filesystem_type() == PROC_SUPER_MAGIC))
-        .filter(|fd| {
-            let own = nix::fcntl::readlinkat(fd, "self").ok();
-            own.is_some_and(|pid| pid.to_str() == Some(nix::unistd::getpid().to_string().as_str()))
-        });
-    let proc = match theirs {
-        Some(fd) => mount::clone_tree(fd.as_fd(), c"", Submounts::Clone).map_err(failed)?,
-        None => {
+        .filter(|fd| shows_caller(fd.as_fd()));
+    if let Some(theirs) = theirs {
+        let proc = mount::clone_tree(theirs.as_fd(), c"", Submounts::Clone).map_err(failed)?;
+        return mount::attach(proc.as_fd(), top.as_fd(), c"/proc").map_err(failed);
+    }
+    let new = || -> io::Result<OwnedFd> {
+        let attr = MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
+        FsContext::open(c"proc")?.mount(attr)
+    };
+    let Some(hosts) = hosts else {
+        reporter.note(
+            "the container has no /proc of its pid namespace: the session has one of its own",
+        );
+        let proc = new().map_err(failed)?;
+        return mount::attach(proc.as_fd(), top.as_fd(), c"/proc").map_err(failed);
+    };
+    mount::attach(hosts, top.as_fd(), c"/proc").map_err(failed)?;
+    if shows_caller(hosts) {
+        reporter.note("the container has no /proc: the session has the host's");
+        return Ok(());
+    }
+    let made = new();
+    umount2("/proc", MntFlags::MNT_DETACH).map_err(|error| failed(error.into()))?;
+    match made {
+        Ok(proc) => {
             reporter.note(
                 "the container has no /proc of its pid namespace: the session has one of its own",
             );
-            let attr = MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
-            let context = FsContext::open(c"proc").map_err(failed)?;
-            context.mount(attr).map_err(failed)?
+            mount::attach(proc.as_fd(), top.as_fd(), c"/proc").map_err(failed)
         }
-    };
-    mount::attach(proc.as_fd(), top.as_fd(), c"/proc").map_err(failed)
+        Err(error) => {
+            reporter.warn(format!(
+                "the container has no /proc of its pid namespace, and none can be mounted for it ({}): the session has \
+                 none; that takes CAP_SYS_ADMIN on the host",
+                failed(error).reason
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// Whether the file system of processes `proc` is of the caller's pid namespace.
+fn shows_caller(proc: BorrowedFd<'_>) -> bool {
+    let own = nix::fcntl::readlinkat(proc, "self").ok();
+    own.is_some_and(|pid| pid.to_str() == Some(nix::unistd::getpid().to_string().as_str()))
+}
+
+/// A copy of the `/proc` that the caller sees, attached nowhere.
+///
+/// # Errors
+/// Those of open_tree(2).
+pub fn clone_proc() -> io::Result<OwnedFd> {
+    let proc = open_directory(OsStr::new("/proc"))?;
+    mount::clone_tree(proc.as_fd(), c"", Submounts::Clone)
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
 
+use super::entry::Entry;
 use super::handshake::Failure;
 use super::step::Step;
 use super::target::Target;
@@ -78,7 +79,9 @@ impl Kind {
 /// The target's namespaces, open.
 pub struct Namespaces {
     differing: Vec<(Kind, OwnedFd)>,
-    mount: OwnedFd,
+    /// None if cntr is in it, or in a copy of it, already.
+    mount: Option<OwnedFd>,
+    entered: bool,
 }
 
 impl Namespaces {
@@ -86,7 +89,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// cntr may not look into the process.
-    pub fn open(target: &Target) -> Result<Namespaces, Failure> {
+    pub fn open(target: &Target, entry: Option<&Entry>) -> Result<Namespaces, Failure> {
         let mut differing = Vec::new();
         let mut mount = None;
         for kind in Kind::ALL {
@@ -108,13 +111,24 @@ impl Namespaces {
         let mount = mount.ok_or_else(|| {
             Failure::new(Step::OpenTarget, "its mount namespace", "there is none")
         })?;
-        Ok(Namespaces { differing, mount })
+        let shared = entry.is_some_and(Entry::shares_mounts);
+        Ok(Namespaces {
+            differing,
+            mount: (!shared).then_some(mount),
+            entered: entry.is_some_and(|entry| entry.entered),
+        })
     }
 
     /// Whether the target's namespace of this kind is not cntr's.
     #[must_use]
     pub fn differs(&self, kind: Kind) -> bool {
         self.differing.iter().any(|(other, _)| *other == kind)
+    }
+
+    /// Whether cntr, as an ordinary user, has joined a user namespace of the container to be allowed to do the rest.
+    #[must_use]
+    pub fn entered(&self) -> bool {
+        self.entered
     }
 
     /// Joins the target's namespace of this kind if it is not cntr's own; says whether it was joined.
@@ -131,12 +145,14 @@ impl Namespaces {
     }
 
     /// Joins the target's mount namespace, in any case: afterwards `/` is that namespace's root even if cntr itself
-    /// was started in a chroot.
+    /// was started in a chroot. A target that shares cntr's has none to join where cntr is an ordinary user.
     ///
     /// # Errors
     /// Those of setns(2).
     pub fn join_mount(&self) -> Result<(), Failure> {
-        setns(self.mount.as_fd(), CloneFlags::CLONE_NEWNS)
-            .map_err(|error| Failure::system(Step::JoinMount, "", error))
+        self.mount.as_ref().map_or(Ok(()), |mount| {
+            setns(mount.as_fd(), CloneFlags::CLONE_NEWNS)
+                .map_err(|error| Failure::system(Step::JoinMount, "", error))
+        })
     }
 }

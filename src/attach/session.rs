@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::cgroup::Cgroups;
-use super::command::{Command, become_command};
+use super::command::{Command, Container, become_command};
 use super::devices::Devices;
 use super::handshake::{Failure, Message, Reporter};
 use super::mounts::{self, DevSource, Plan};
@@ -52,7 +52,11 @@ impl Session {
 
     fn set_up(self, reporter: &Reporter) -> Result<std::convert::Infallible, Failure> {
         reporter.step(Step::OomScore)?;
-        if std::fs::write("/proc/self/oom_score_adj", &self.target.oom_score_adj).is_err() {
+        let score = "/proc/self/oom_score_adj";
+        if std::fs::write(score, &self.target.oom_score_adj).is_err()
+            && std::fs::read_to_string(score)
+                .map_or(true, |own| own.trim() != self.target.oom_score_adj)
+        {
             reporter.note(format!(
                 "the target's OOM score {} is not taken over: that takes CAP_SYS_RESOURCE",
                 self.target.oom_score_adj
@@ -64,12 +68,18 @@ impl Session {
         let container = match &self.root {
             Root::View { mount, plan } => {
                 let devices = make_devices(plan, reporter)?;
+                let hosts_proc = self
+                    .namespaces
+                    .entered()
+                    .then(mounts::clone_proc)
+                    .transpose()
+                    .map_err(|error| Failure::system(Step::MakeDevices, "/proc", error))?;
                 reporter.step(Step::JoinMount)?;
                 self.namespaces.join_mount()?;
                 let tree = mounts::isolate(self.target.root.as_fd(), reporter)?;
                 mounts::enter(mount.as_fd(), reporter)?;
                 mounts::populate(plan, tree.as_fd(), devices.as_ref(), reporter)?;
-                Some(tree)
+                Some(Container { tree, hosts_proc })
             }
             Root::Container => {
                 reporter.step(Step::JoinMount)?;

@@ -30,6 +30,7 @@ macro_rules! steps {
 }
 
 steps! {
+    Enter = "enter", "enter the container's user namespace";
     OpenTarget = "open-target", "open the target process";
     OpenCgroups = "open-cgroups", "open the target's cgroups";
     PlanMounts = "plan-mounts", "look at the target's root";

@@ -74,7 +74,7 @@ impl View {
         cache: CachePolicy,
     ) -> View {
         let shifted = namespaces.differs(Kind::User);
-        let default = if shifted {
+        let default = if shifted || namespaces.entered() {
             Access::ReadOnly
         } else {
             Access::ReadWrite

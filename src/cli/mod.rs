@@ -18,8 +18,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::attach::privileges::{self, Use};
 use crate::engine::mount::MountError;
 
 /// Exit code of a failure of cntr itself, as docker's.
@@ -79,6 +81,11 @@ pub fn main() -> ExitCode {
     main_with(&[], &std::env::args_os().collect::<Vec<_>>())
 }
 
+/// Puts file capabilities out of force.
+fn lay_down(later: Use) -> anyhow::Result<()> {
+    privileges::lay_down(later).context("cannot give up file capabilities")
+}
+
 /// What ps(1) calls the processes of this program that it has started itself.
 const NAME: &CStr = c"cntr";
 
@@ -91,7 +98,7 @@ static BUILT_INTO: OnceLock<Vec<OsString>> = OnceLock::new();
 pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
     let _ = BUILT_INTO.set(prefix.to_vec());
     if arguments.first().is_some_and(is_mount_helper) {
-        return finish(mount_helper::main(arguments));
+        return finish(lay_down(Use::Never).and_then(|()| mount_helper::main(arguments)));
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -107,6 +114,13 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
     log_to_stderr(cli.global.verbose);
     // One that was started by way of /proc is called `exe` otherwise.
     let _ = nix::sys::prctl::set_name(NAME);
+    let later = match cli.command {
+        Command::Attach(_) | Command::Exec(_) | Command::Doctor(_) => Use::Later,
+        _ => Use::Never,
+    };
+    if let Err(error) = lay_down(later) {
+        return finish(Err(error));
+    }
     let global = &cli.global;
     if matches!(cli.command, Command::Stat(_) | Command::Doctor(_)) {
         // Their output may be cut short, as by head(1).

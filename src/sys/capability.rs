@@ -9,14 +9,22 @@ pub struct CapSet(pub u64);
 
 /// `CAP_FSETID`: keep set-user-id and set-group-id when a file is changed.
 pub const FSETID: u32 = 4;
+/// `CAP_SETGID`: become any group.
+pub const SETGID: u32 = 6;
+/// `CAP_SETUID`: become any user.
+pub const SETUID: u32 = 7;
+/// `CAP_SETPCAP`: change the bounding set.
+pub const SETPCAP: u32 = 8;
 /// `CAP_SYS_CHROOT`.
 pub const SYS_CHROOT: u32 = 18;
+/// `CAP_SYS_PTRACE`: look into processes of others.
+pub const SYS_PTRACE: u32 = 19;
 /// `CAP_SYS_ADMIN`.
 pub const SYS_ADMIN: u32 = 21;
-/// `CAP_SYS_RESOURCE`: go beyond quotas and reserved blocks.
-pub const SYS_RESOURCE: u32 = 24;
 /// Schedule threads before others.
 pub const SYS_NICE: u32 = 23;
+/// `CAP_SYS_RESOURCE`: go beyond quotas and reserved blocks.
+pub const SYS_RESOURCE: u32 = 24;
 /// Capability numbers end here: the sets have 64 bits.
 const LIMIT: u32 = 64;
 

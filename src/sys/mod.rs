@@ -13,6 +13,7 @@ pub mod futex;
 pub mod handle;
 pub mod memory;
 pub mod mount;
+pub mod namespace;
 pub mod network;
 pub mod pinned;
 pub mod process;

@@ -72,6 +72,14 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whether this program was executed with more privileges than its caller has: with file capabilities, or with another
+/// user id. The loader and the C library then heed no variables that would let the caller run code of their own in it.
+#[must_use]
+pub fn is_secure() -> bool {
+    // SAFETY: reads a value that the kernel has left in memory of the process.
+    (unsafe { libc::getauxval(libc::AT_SECURE) }) != 0
+}
+
 /// Marks every descriptor from `first` on to be closed by exec.
 ///
 /// # Errors

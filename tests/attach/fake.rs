@@ -176,19 +176,28 @@ impl Target {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let first = child.id().cast_signed();
-        let mut target = Target {
-            pid: first,
+        Target::adopt_child(child).wait_for(name)
+    }
+
+    /// A process that was just started.
+    pub fn adopt_child(child: Child) -> Target {
+        Target {
+            pid: child.id().cast_signed(),
             child: Some(child),
-        };
+        }
+    }
+
+    /// The process that calls itself `name` at the end of the chain of children that starts with this one.
+    pub fn wait_for(mut self, name: &str) -> Result<Target, Failed> {
+        let first = self.pid;
         let start = Instant::now();
         loop {
             let mut pid = first;
             loop {
                 let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                 if comm.trim() == name {
-                    target.pid = pid;
-                    return Ok(target);
+                    self.pid = pid;
+                    return Ok(self);
                 }
                 let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
                     .unwrap_or_default();
@@ -202,7 +211,7 @@ impl Target {
                 }
             }
             if start.elapsed() > Duration::from_secs(10) {
-                return Err(format!("{command:?} did not become {name}").into());
+                return Err(format!("process {first} did not become {name}").into());
             }
             std::thread::yield_now();
         }

@@ -10,6 +10,7 @@ mod names;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod process;
+mod rootless;
 mod setup;
 mod terminal;
 mod tools;
@@ -66,6 +67,7 @@ fn main() {
         ("files", files::CASES),
         ("names", names::CASES),
         ("process", process::CASES),
+        ("rootless", rootless::CASES),
         ("setup", setup::CASES),
         ("terminal", terminal::CASES),
         ("tools", tools::CASES),

@@ -20,7 +20,8 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// Steps that cntr itself takes before there is another process.
-const OWN: [Step; 6] = [
+const OWN: [Step; 7] = [
+    Step::Enter,
     Step::OpenTarget,
     Step::OpenCgroups,
     Step::PlanMounts,
