@@ -160,17 +160,6 @@ impl Environment {
     }
 }
 
-/// The home directory of the user `uid` in the text of a passwd file.
-#[must_use]
-pub fn home_of(passwd: &[u8], uid: u32) -> Option<OsString> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
-        let id: u32 = std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?;
-        let home = fields.get(5).filter(|home| id == uid && !home.is_empty())?;
-        Some(OsString::from_vec(home.to_vec()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,13 +213,5 @@ mod tests {
         ]);
         assert_eq!(session, expected);
         assert!("=x".parse::<Setting>().is_err());
-    }
-
-    #[test]
-    fn home_comes_from_the_passwd_file() {
-        let passwd =
-            b"root:x:0:0:root:/root:/bin/sh\nodd line\napp:x:1000:1000::/srv/app:/bin/false\n";
-        assert_eq!(home_of(passwd, 1000), Some("/srv/app".into()));
-        assert_eq!(home_of(passwd, 5), None);
     }
 }

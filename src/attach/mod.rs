@@ -23,6 +23,7 @@ pub mod handshake;
 pub mod inside;
 pub mod mounts;
 pub mod namespaces;
+pub mod passwd;
 pub mod pty;
 pub mod server;
 pub mod session;
@@ -34,22 +35,20 @@ pub mod target;
 pub mod view;
 
 use std::ffi::{CString, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
-use self::environment::{Environment, Setting, home_of};
+use self::environment::{Environment, Setting};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
 use self::namespaces::Namespaces;
+use self::passwd::{Account, Accounts, UserSpec};
 use self::pty::Pty;
 use self::server::StartError;
 use self::session::{Root, Session};
@@ -57,13 +56,10 @@ use self::status::to_inside;
 use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
 use self::target::Target;
-use self::view::{Access, CachePolicy, View};
+use self::view::{Access, CachePolicy, Ownership, View};
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
-
-/// How much of a container's passwd file is read for a home directory.
-const PASSWD: u64 = 1 << 20;
 
 /// What the user wants of a session.
 #[derive(Clone, Debug)]
@@ -80,6 +76,8 @@ pub struct Wishes {
     pub access: Option<Access>,
     /// How long what is seen of the host's files may be cached.
     pub cache: CachePolicy,
+    /// Whose files on the host new ones become, and whose home is the session's; by default those of who makes them.
+    pub effective_user: Option<UserSpec>,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -95,6 +93,7 @@ impl Default for Wishes {
             base: PathBuf::from(BASE),
             access: None,
             cache: CachePolicy::default(),
+            effective_user: None,
             deadline: DEADLINE,
             fault: None,
         }
@@ -125,6 +124,11 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
     environment.adopt_tools(&caller);
+    let owner = wishes.effective_user.as_ref().map(effective_user);
+    let owner = owner.transpose()?;
+    if let Some(owner) = &owner {
+        environment.set("HOME", &owner.home);
+    }
     if !plan.has_localtime() {
         environment.set_default("TZ", "UTC");
     }
@@ -149,7 +153,18 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: None,
     };
-    let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
+    let mut view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
+    if let Some(owner) = owner {
+        if view.access == Access::ReadOnly {
+            tracing::warn!(
+                "nothing can be made in a view that is read-only: --effective-user needs --host rw"
+            );
+        }
+        view.ownership = Ownership::User {
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+    }
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
@@ -247,25 +262,18 @@ fn arguments(
     command.into_iter().map(argument).collect()
 }
 
+/// Whom new files of the host are to belong to.
+fn effective_user(spec: &UserSpec) -> Result<Account, Failure> {
+    Accounts::find_on_host(spec)
+        .map_err(|error| Failure::new(Step::MakeView, "effective user", error.to_string()))
+}
+
 /// The target's environment, with a home.
 fn containers_environment(target: &Target) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
     if environment.get("HOME").is_none() {
-        let passwd = mounts::open_in(
-            target.root.as_fd(),
-            "etc/passwd",
-            OFlag::O_RDONLY | OFlag::O_NONBLOCK,
-        );
-        let passwd = passwd.ok().and_then(|fd| {
-            // What the container has there may be endless.
-            let mut text = Vec::new();
-            let mut start = File::from(fd).take(PASSWD);
-            start.read_to_end(&mut text).ok().map(|_| text)
-        });
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
-        let home = passwd
-            .zip(uid)
-            .and_then(|(passwd, uid)| home_of(&passwd, uid));
+        let home = uid.and_then(|uid| Accounts::of(target.root.as_fd()).home_of(uid));
         environment.set("HOME", home.unwrap_or_else(|| "/".into()));
     }
     environment

@@ -28,7 +28,7 @@ use crate::engine::{Config, Root, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
 use crate::sys::mount::MountAttr;
 
-pub use crate::fs::{Access, CachePolicy};
+pub use crate::fs::{Access, CachePolicy, Ownership};
 
 /// How long the kernel may take to answer the server's hand-shake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ pub struct View {
     pub access: Access,
     /// How long the kernel may cache.
     pub cache: CachePolicy,
+    /// Whom new files belong to on the host.
+    pub ownership: Ownership,
     /// The user namespace's maps of user and group ids; none if it is cntr's own.
     pub ids: Option<(Vec<Extent>, Vec<Extent>)>,
     /// Where the session mounts things over it.
@@ -73,6 +75,7 @@ impl View {
             directory: PathBuf::from("/"),
             access: access.unwrap_or(default),
             cache,
+            ownership: Ownership::Caller,
             ids: shifted.then(|| (target.uid_map.clone(), target.gid_map.clone())),
             points: plan.points(),
             container: target.pid.as_raw(),
@@ -218,6 +221,7 @@ impl View {
         Ok(fs::Options {
             access: self.access,
             cache: self.cache,
+            ownership: self.ownership,
             watch_delay: SETTLED,
             id_map,
             synthetic: synthetic.collect(),

@@ -11,6 +11,7 @@ use super::Global;
 use super::mount_options::cache;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
+use crate::attach::passwd::UserSpec;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
@@ -41,6 +42,9 @@ pub struct AttachArgs {
     /// [default: coherent]
     #[arg(long, value_name = "strict|coherent|ttl=SECONDS", value_parser = parse_cache)]
     pub cache: Option<CachePolicy>,
+    /// Give files that the session makes on the host to this user of the host; HOME is its home
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub effective_user: Option<UserSpec>,
 }
 
 /// What `attach` and `exec` have in common.
@@ -107,10 +111,9 @@ impl SessionArgs {
             settings: self.env.clone(),
             directory: self.workdir.clone(),
             base: attach::base_directory(),
-            access: None,
-            cache: CachePolicy::default(),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
+            ..Wishes::default()
         }
     }
 }
@@ -120,6 +123,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
         cache: args.cache.unwrap_or_default(),
+        effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command)
     };
     let pid = args.session.find(&args.target)?;

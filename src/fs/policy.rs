@@ -61,6 +61,21 @@ pub enum AccessTimes {
     Keep,
 }
 
+/// Whom new files belong to on the host. Who may make them is decided by who the caller is, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// Who makes them.
+    #[default]
+    Caller,
+    /// This user and this group of the host; the group of a directory with set-group-id comes first, as ever.
+    User {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
 /// What a synthetic path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticKind {
@@ -92,6 +107,8 @@ pub struct Options {
     pub export: Export,
     /// How ids are presented.
     pub id_map: IdMap,
+    /// Whom new files belong to.
+    pub ownership: Ownership,
     /// Paths that exist whatever the host has there.
     pub synthetic: Vec<Synthetic>,
     /// How long the kernel may cache.
@@ -116,6 +133,7 @@ impl Options {
             access_times: AccessTimes::default(),
             export: Export::default(),
             id_map: IdMap::IDENTITY,
+            ownership: Ownership::default(),
             synthetic: Vec::new(),
             cache: CachePolicy::default(),
             watch_delay: Duration::ZERO,

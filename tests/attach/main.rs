@@ -6,6 +6,7 @@ mod fake;
 mod files;
 mod identity;
 mod names;
+mod owner;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod process;
@@ -63,6 +64,7 @@ fn main() {
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("names", names::CASES),
+        ("owner", owner::CASES),
         ("process", process::CASES),
         ("setup", setup::CASES),
         ("terminal", terminal::CASES),
