@@ -27,6 +27,7 @@ pub mod passwd;
 pub mod pty;
 pub mod server;
 pub mod session;
+pub mod source;
 pub mod status;
 pub mod step;
 pub mod supervise;
@@ -35,11 +36,13 @@ pub mod target;
 pub mod view;
 
 use std::ffi::{CString, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 
 use self::cgroup::Cgroups;
@@ -48,10 +51,11 @@ use self::environment::{Environment, Setting};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
 use self::namespaces::Namespaces;
-use self::passwd::{Account, Accounts, UserSpec};
+use self::passwd::{Accounts, UserSpec};
 use self::pty::Pty;
 use self::server::StartError;
 use self::session::{Root, Session};
+use self::source::{Source, Tree};
 use self::status::to_inside;
 use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
@@ -74,6 +78,8 @@ pub struct Wishes {
     pub base: PathBuf,
     /// Whether the host's files may be changed; by default if the target is in cntr's user namespace.
     pub access: Option<Access>,
+    /// Whose files the session has.
+    pub source: Source,
     /// How long what is seen of the host's files may be cached.
     pub cache: CachePolicy,
     /// Whose files on the host new ones become, and whose home is the session's; by default those of who makes them.
@@ -92,6 +98,7 @@ impl Default for Wishes {
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
+            source: Source::Host,
             cache: CachePolicy::default(),
             effective_user: None,
             deadline: DEADLINE,
@@ -120,12 +127,15 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
     let (target, namespaces, cgroups) = open(pid, wishes)?;
     inject(wishes.fault, Step::PlanMounts)?;
-    let plan = Plan::new(target.root.as_fd(), resolve_base(&wishes.base)?);
+    let tree = Tree::open(&wishes.source)?;
+    let base = resolve_base(tree.root.as_fd(), &wishes.base)?;
+    let plan = Plan::new(target.root.as_fd(), base);
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
-    environment.adopt_tools(&caller);
-    let owner = wishes.effective_user.as_ref().map(effective_user);
-    let owner = owner.transpose()?;
+    let shell = tree.shell(&caller).cloned();
+    environment.adopt_tools(tree.path(), shell.as_ref(), &caller);
+    let owner = wishes.effective_user.as_ref();
+    let owner = owner.map(|spec| tree.account(spec)).transpose()?;
     if let Some(owner) = &owner {
         environment.set("HOME", &owner.home);
     }
@@ -135,12 +145,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     environment.set("CNTR_BASE_DIR", &plan.base);
     environment.set("CNTR_TARGET", target.own_pid().to_string());
     environment.apply(&wishes.settings, &caller);
-    let shell = || {
-        let shell = caller
-            .get("SHELL")
-            .filter(|shell| Path::new(shell).exists());
-        vec![shell.cloned().unwrap_or_else(|| "sh".into()), "-l".into()]
-    };
+    let shell = || vec![shell.unwrap_or_else(|| "sh".into()), "-l".into()];
     let directory = wishes
         .directory
         .clone()
@@ -153,7 +158,14 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: None,
     };
-    let mut view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
+    let mut view = View::new(
+        tree,
+        &target,
+        &namespaces,
+        &plan,
+        wishes.access,
+        wishes.cache,
+    );
     if let Some(owner) = owner {
         if view.access == Access::ReadOnly {
             tracing::warn!(
@@ -262,12 +274,6 @@ fn arguments(
     command.into_iter().map(argument).collect()
 }
 
-/// Whom new files of the host are to belong to.
-fn effective_user(spec: &UserSpec) -> Result<Account, Failure> {
-    Accounts::find_on_host(spec)
-        .map_err(|error| Failure::new(Step::MakeView, "effective user", error.to_string()))
-}
-
 /// The target's environment, with a home.
 fn containers_environment(target: &Target) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
@@ -279,9 +285,9 @@ fn containers_environment(target: &Target) -> Environment {
     environment
 }
 
-/// Resolves the symbolic links in the part of `base` that exists on the host, so that the mount point is found where
+/// Resolves the symbolic links in the part of `base` that exists below `root`, so that the mount point is found where
 /// the view has it.
-fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
+fn resolve_base(root: BorrowedFd<'_>, base: &Path) -> Result<PathBuf, Failure> {
     let odd = |reason: &str| {
         Failure::new(
             Step::PlanMounts,
@@ -297,7 +303,7 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
         return Err(odd("it contains \"..\""));
     }
     let resolve = |ancestor: &Path| {
-        let real = ancestor.canonicalize().ok()?;
+        let real = mounts::path_in(root, &mounts::open_in(root, ancestor, OFlag::O_PATH).ok()?)?;
         let rest = base.strip_prefix(ancestor).ok()?;
         // Joining nothing would append a slash.
         Some(if rest == Path::new("") {
@@ -317,7 +323,8 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
     {
         return Err(odd("nothing can be mounted there in a session"));
     }
-    if real.exists() && !real.is_dir() {
+    let found = mounts::open_in(root, &real, OFlag::O_PATH).and_then(|fd| Ok(fstat(fd)?));
+    if found.is_ok_and(|found| found.st_mode & libc::S_IFMT != libc::S_IFDIR) {
         return Err(odd("it is not a directory"));
     }
     Ok(real)
@@ -329,12 +336,14 @@ mod tests {
 
     #[test]
     fn base_directories_are_resolved_as_far_as_they_exist() {
+        let root = std::fs::File::open("/").unwrap();
+        let resolve = |base: &Path| resolve_base(root.as_fd(), base);
         assert_eq!(
-            resolve_base(Path::new("/no-such-directory/x")).unwrap(),
+            resolve(Path::new("/no-such-directory/x")).unwrap(),
             Path::new("/no-such-directory/x")
         );
         assert_eq!(
-            resolve_base(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
+            resolve(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
             Err(Step::PlanMounts)
         );
         let links = tempfile::tempdir().unwrap();
@@ -342,12 +351,12 @@ mod tests {
         std::os::unix::fs::symlink("/proc", &link).unwrap();
         let below = link.join("x");
         for wrong in ["relative", "/proc/x", "/etc", "/", "/etc/passwd"] {
-            assert!(resolve_base(Path::new(wrong)).is_err(), "{wrong}");
+            assert!(resolve(Path::new(wrong)).is_err(), "{wrong}");
         }
-        assert!(resolve_base(&below).is_err());
+        assert!(resolve(&below).is_err());
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("/usr", &link).unwrap();
-        assert_eq!(resolve_base(&below).unwrap(), Path::new("/usr/x"));
-        assert_eq!(resolve_base(&link).unwrap(), Path::new("/usr"));
+        assert_eq!(resolve(&below).unwrap(), Path::new("/usr/x"));
+        assert_eq!(resolve(&link).unwrap(), Path::new("/usr"));
     }
 }

@@ -13,7 +13,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,19 @@ pub fn open_in(root: BorrowedFd<'_>, path: impl AsRef<Path>, flags: OFlag) -> io
             result => return Ok(result?),
         }
     }
+}
+
+/// The path that `fd` has below `root`; none if it is outside of it.
+#[must_use]
+pub fn path_in(root: BorrowedFd<'_>, fd: &impl AsFd) -> Option<PathBuf> {
+    let path =
+        |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    let below = path(fd.as_fd())?.strip_prefix(path(root)?).ok()?.to_owned();
+    // Joining nothing would append a slash.
+    Some(match below.as_os_str().is_empty() {
+        true => PathBuf::from("/"),
+        false => Path::new("/").join(below),
+    })
 }
 
 fn kind_in(root: BorrowedFd<'_>, path: &str) -> Option<SFlag> {

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -67,6 +67,8 @@ pub struct Ends {
     pub device: OwnedFd,
     /// The mount. The server must let go of it before it says that it serves, or it would not see the session go.
     pub mount: OwnedFd,
+    /// Further descriptors that belong to what serves.
+    pub kept: Vec<RawFd>,
 }
 
 impl Server {
@@ -188,12 +190,13 @@ fn become_server(
     ends: Ends,
     serve: impl FnOnce(&Reporter, Lifeline, Ends) -> Result<(), Failure>,
 ) -> ! {
-    let keep = [
+    let mut keep = vec![
         channel.as_fd().as_raw_fd(),
         lifeline.0.as_raw_fd(),
         ends.device.as_raw_fd(),
         ends.mount.as_raw_fd(),
     ];
+    keep.extend(&ends.kept);
     let closed = process::close_all_but(&keep);
     let reporter = &Reporter::new(channel, fault);
     if let Err(error) = closed {

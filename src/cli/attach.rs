@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Context;
 use nix::unistd::Pid;
 
 use super::Global;
@@ -12,6 +14,7 @@ use super::mount_options::cache;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::passwd::UserSpec;
+use crate::attach::source::Source;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
@@ -42,6 +45,9 @@ pub struct AttachArgs {
     /// [default: coherent]
     #[arg(long, value_name = "strict|coherent|ttl=SECONDS", value_parser = parse_cache)]
     pub cache: Option<CachePolicy>,
+    /// Have the files of another container or of a directory, instead of the host's
+    #[arg(long, value_name = "CONTAINER|DIR")]
+    pub from: Option<From>,
     /// Give files that the session makes on the host to this user of the host; HOME is its home
     #[arg(long, value_name = "USER[:GROUP]")]
     pub effective_user: Option<UserSpec>,
@@ -75,6 +81,7 @@ Examples:
   cntr attach 1234 vim /var/lib/cntr/etc/app.conf
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
+  cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
 A number is a process if there is one, else the start of an id. All engines whose tool is installed are asked at once.
@@ -83,6 +90,28 @@ The session has the container's namespaces, cgroups, users, capabilities and lim
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
 the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
+
+/// Where the files of a session come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A directory: what has a slash in it, and no scheme.
+    Directory(PathBuf),
+    /// Another container.
+    Container(Reference),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<From, String> {
+        let is_path = text.contains('/') && !text.contains("://");
+        if is_path || matches!(text, "." | "..") {
+            Ok(From::Directory(PathBuf::from(text)))
+        } else {
+            text.parse().map(From::Container)
+        }
+    }
+}
 
 fn parse_access(text: &str) -> Result<Access, String> {
     match text {
@@ -120,8 +149,19 @@ impl SessionArgs {
 
 /// Runs `cntr attach`.
 pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
+    let source = match &args.from {
+        None => Source::Host,
+        Some(From::Directory(path)) => Source::Directory(path.clone()),
+        Some(From::Container(reference)) => {
+            let pid = args.session.find(reference);
+            let name = &reference.name;
+            let hint = || format!("--from (a directory would be given with a slash, as ./{name})");
+            Source::Process(pid.with_context(hint)?)
+        }
+    };
     let wishes = Wishes {
         access: args.host,
+        source,
         cache: args.cache.unwrap_or_default(),
         effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command)

@@ -72,8 +72,8 @@ use parking_lot::Mutex;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
 pub use policy::{
-    Access, AccessTimes, CachePolicy, DataPath, Error, Export, Options, Ownership, Synthetic,
-    SyntheticKind,
+    Access, AccessTimes, CachePolicy, DataPath, Error, Export, MountTable, Options, Ownership,
+    Synthetic, SyntheticKind,
 };
 
 use crate::engine::NodeId;
@@ -162,6 +162,7 @@ impl PassthroughFs {
             synthetic,
             cache,
             watch_delay,
+            mount_table,
             data,
             descriptor_budget,
         } = options;
@@ -173,7 +174,7 @@ impl PassthroughFs {
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
         let watch = match cache {
-            CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay),
+            CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay, mount_table),
             CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
         };
         let mounts = Mounts::new(Arc::clone(&watch));

@@ -4,6 +4,7 @@
 mod container;
 mod fake;
 mod files;
+mod from;
 mod identity;
 mod names;
 mod owner;
@@ -63,6 +64,7 @@ fn main() {
         ("container", container::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
+        ("from", from::CASES),
         ("names", names::CASES),
         ("owner", owner::CASES),
         ("process", process::CASES),
