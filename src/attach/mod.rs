@@ -14,6 +14,7 @@
 //!
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
+pub mod bind;
 pub mod capabilities;
 pub mod cgroup;
 pub mod command;
@@ -45,12 +46,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 
+use self::bind::{Bind, BindSpec};
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
 use self::environment::{Environment, Setting};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
-use self::namespaces::Namespaces;
+use self::namespaces::{Kind, Namespaces};
 use self::passwd::{Accounts, UserSpec};
 use self::pty::Pty;
 use self::server::StartError;
@@ -80,6 +82,8 @@ pub struct Wishes {
     pub access: Option<Access>,
     /// Whose files the session has.
     pub source: Source,
+    /// Paths of the host to have natively.
+    pub binds: Vec<BindSpec>,
     /// How long what is seen of the host's files may be cached.
     pub cache: CachePolicy,
     /// Whose files on the host new ones become, and whose home is the session's; by default those of who makes them.
@@ -99,6 +103,7 @@ impl Default for Wishes {
             base: PathBuf::from(BASE),
             access: None,
             source: Source::Host,
+            binds: Vec::new(),
             cache: CachePolicy::default(),
             effective_user: None,
             deadline: DEADLINE,
@@ -130,6 +135,8 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let tree = Tree::open(&wishes.source)?;
     let base = resolve_base(tree.root.as_fd(), &wishes.base)?;
     let plan = Plan::new(target.root.as_fd(), base);
+    inject(wishes.fault, Step::OpenBinds)?;
+    let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
     let shell = tree.shell(&caller).cloned();
@@ -177,6 +184,8 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
             gid: owner.gid,
         };
     }
+    let points = binds.iter().filter_map(|bind| bind.point(&plan));
+    view.points.extend(points);
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
@@ -186,7 +195,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         target,
         namespaces,
         cgroups,
-        root: Root::View { mount, plan },
+        root: Root::View { mount, plan, binds },
         command,
     };
     supervisor::run(session, Some(server), &signals, deadline, wishes.fault)
@@ -248,6 +257,21 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
         return Err(Failure::new(Step::OpenCgroups, cgroup, reason).remedy("resume it first"));
     }
     Ok((target, namespaces, cgroups))
+}
+
+fn open_binds(
+    specs: &[BindSpec],
+    plan: &Plan,
+    namespaces: &Namespaces,
+) -> Result<Vec<Bind>, Failure> {
+    let open = |spec: &BindSpec| {
+        let (bind, notice) = Bind::open(spec, plan, namespaces.get(Kind::User))?;
+        if let Some(notice) = notice {
+            tracing::warn!("{notice}");
+        }
+        Ok(bind)
+    };
+    specs.iter().map(open).collect()
 }
 
 fn streams() -> Streams {

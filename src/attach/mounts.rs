@@ -23,6 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::bind::{self, Bind};
 use super::devices::Devices;
 use super::handshake::{Failure, Reporter};
 use super::step::Step;
@@ -167,7 +168,8 @@ impl Plan {
     }
 }
 
-fn path_of(path: &Path) -> CString {
+/// `path` as the kernel wants it.
+pub(super) fn path_of(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("paths of the plan have no NUL")
 }
 
@@ -234,7 +236,7 @@ pub fn enter(view: BorrowedFd<'_>, reporter: &Reporter) -> Result<(), Failure> {
     change().map_err(|error| Failure::system(Step::ChangeRoot, "", error))
 }
 
-/// Mounts the container and its special files in the session. The caller's root is the view.
+/// Mounts the container, its special files and `binds` in the session. The caller's root is the view.
 ///
 /// # Errors
 /// The step and the path that failed.
@@ -242,6 +244,7 @@ pub fn populate(
     plan: &Plan,
     tree: BorrowedFd<'_>,
     devices: Option<&Devices>,
+    binds: &[Bind],
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     reporter.step(Step::MountContainer)?;
@@ -278,7 +281,7 @@ pub fn populate(
             reporter.warn(failure.to_string());
         }
     }
-    Ok(())
+    bind::attach_all(binds, plan, tree, top.as_fd(), reporter)
 }
 
 /// Gives the session its `/proc`: the container's if that shows the pid namespace of the caller, else a new one. To be

@@ -7,10 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use nix::unistd::Pid;
 
 use super::Global;
 use super::mount_options::cache;
+use crate::attach::bind::BindSpec;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::passwd::UserSpec;
@@ -48,6 +50,9 @@ pub struct AttachArgs {
     /// Have the files of another container or of a directory, instead of the host's
     #[arg(long, value_name = "CONTAINER|DIR")]
     pub from: Option<From>,
+    /// Have a path of the host natively: a socket, a FIFO, a device, a directory at full speed; can be given several times
+    #[arg(long, value_name = "PATH[:DEST][:ro]", value_parser = OsStringValueParser::new().try_map(BindSpec::parse))]
+    pub bind: Vec<BindSpec>,
     /// Give files that the session makes on the host to this user of the host; HOME is its home
     #[arg(long, value_name = "USER[:GROUP]")]
     pub effective_user: Option<UserSpec>,
@@ -82,6 +87,7 @@ Examples:
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
   cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
+  cntr attach --bind /run/docker.sock web the host's Docker can be used in the session
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
 A number is a process if there is one, else the start of an id. All engines whose tool is installed are asked at once.
@@ -162,6 +168,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
         source,
+        binds: args.bind.clone(),
         cache: args.cache.unwrap_or_default(),
         effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command)

@@ -1,6 +1,7 @@
 //! Sessions in fake containers of every shape. Needs root and busybox; numbers as in A1 are those of the acceptance list.
 #![allow(missing_docs, reason = "a test")]
 
+mod bind;
 mod container;
 mod fake;
 mod files;
@@ -61,6 +62,7 @@ fn run(case: &Case) -> Result<Completion, Failed> {
 fn main() {
     let arguments = Arguments::from_args();
     let groups: &[(&str, &'static [Case])] = &[
+        ("bind", bind::CASES),
         ("container", container::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),

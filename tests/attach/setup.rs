@@ -20,10 +20,11 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// Steps that cntr itself takes before there is another process.
-const OWN: [Step; 6] = [
+const OWN: [Step; 7] = [
     Step::OpenTarget,
     Step::OpenCgroups,
     Step::PlanMounts,
+    Step::OpenBinds,
     Step::MakeView,
     Step::ForkServer,
     Step::ForkSession,
