@@ -2,7 +2,7 @@
 //!
 //! A session has the container's environment, with these differences because its tools are the host's:
 //!
-//! * `PATH` and `SHELL` are the caller's.
+//! * `PATH` and `SHELL` are the caller's, or those of the container that the files come from; `SHELL` only if it is there.
 //! * `TERM`, `COLORTERM`, `TERM_PROGRAM`, `NO_COLOR`, `LANG`, `LANGUAGE` and `LC_*` are the caller's: they describe the
 //!   terminal and the person in front of it. Where the caller has none, the container's stay.
 //! * `LD_*` are left out: they make the loader read libraries of the container, which do not fit host programs.
@@ -119,16 +119,13 @@ impl Environment {
         }
     }
 
-    /// Makes the container's environment one for the host's tools.
-    pub fn adopt_tools(&mut self, caller: &Environment) {
+    /// Makes the container's environment one for the host's tools, which are found on `path`.
+    pub fn adopt_tools(&mut self, path: OsString, shell: Option<&OsString>, caller: &Environment) {
         self.remove(|name| name.starts_with(b"LD_"));
-        let path = caller
-            .get("PATH")
-            .cloned()
-            .unwrap_or_else(|| DEFAULT_PATH.into());
         self.set("PATH", path);
-        if let Some(shell) = caller.get("SHELL") {
-            self.set("SHELL", shell);
+        match shell {
+            Some(shell) => self.set("SHELL", shell),
+            None => self.remove(|name| name == b"SHELL"),
         }
         self.adopt_terminal(caller);
     }
@@ -158,17 +155,6 @@ impl Environment {
         };
         self.0.iter().filter_map(entry).collect()
     }
-}
-
-/// The home directory of the user `uid` in the text of a passwd file.
-#[must_use]
-pub fn home_of(passwd: &[u8], uid: u32) -> Option<OsString> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
-        let id: u32 = std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?;
-        let home = fields.get(5).filter(|home| id == uid && !home.is_empty())?;
-        Some(OsString::from_vec(home.to_vec()))
-    })
 }
 
 #[cfg(test)]
@@ -203,7 +189,7 @@ mod tests {
             "SHELL=/bin/zsh",
             "P=q",
         ]);
-        session.adopt_tools(&caller);
+        session.adopt_tools("/h".into(), caller.get("SHELL"), &caller);
         session.apply(
             &[
                 "P".parse().unwrap(),
@@ -224,13 +210,5 @@ mod tests {
         ]);
         assert_eq!(session, expected);
         assert!("=x".parse::<Setting>().is_err());
-    }
-
-    #[test]
-    fn home_comes_from_the_passwd_file() {
-        let passwd =
-            b"root:x:0:0:root:/root:/bin/sh\nodd line\napp:x:1000:1000::/srv/app:/bin/false\n";
-        assert_eq!(home_of(passwd, 1000), Some("/srv/app".into()));
-        assert_eq!(home_of(passwd, 5), None);
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
+pub mod bind;
 pub mod capabilities;
 pub mod cgroup;
 pub mod command;
@@ -24,10 +25,12 @@ pub mod handshake;
 pub mod inside;
 pub mod mounts;
 pub mod namespaces;
+pub mod passwd;
 pub mod privileges;
 pub mod pty;
 pub mod server;
 pub mod session;
+pub mod source;
 pub mod status;
 pub mod step;
 pub mod supervise;
@@ -36,37 +39,36 @@ pub mod target;
 pub mod view;
 
 use std::ffi::{CString, OsString};
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 
+use self::bind::{Bind, BindSpec};
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
 use self::entry::Wanted;
-use self::environment::{Environment, Setting, home_of};
+use self::environment::{Environment, Setting};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::mounts::Plan;
-use self::namespaces::Namespaces;
+use self::namespaces::{Kind, Namespaces};
+use self::passwd::{Accounts, UserSpec};
 use self::pty::Pty;
 use self::server::StartError;
 use self::session::{Root, Session};
+use self::source::{Source, Tree};
 use self::status::to_inside;
 use self::step::{Fault, Step};
 use self::supervise::{Exit, Signals};
 use self::target::Target;
-use self::view::{Access, CachePolicy, View};
+use self::view::{Access, CachePolicy, Ownership, View};
 use crate::sys::pinned::Pinned;
 
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
-
-/// How much of a container's passwd file is read for a home directory.
-const PASSWD: u64 = 1 << 20;
 
 /// What the user wants of a session.
 #[derive(Clone, Debug)]
@@ -81,8 +83,12 @@ pub struct Wishes {
     pub base: PathBuf,
     /// Whether the host's files may be changed; by default if the target is in cntr's user namespace.
     pub access: Option<Access>,
+    /// Paths of the host to have natively.
+    pub binds: Vec<BindSpec>,
     /// How long what is seen of the host's files may be cached.
     pub cache: CachePolicy,
+    /// Whose files on the host new ones become, and whose home is the session's; by default those of who makes them.
+    pub effective_user: Option<UserSpec>,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -97,7 +103,9 @@ impl Default for Wishes {
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
+            binds: Vec::new(),
             cache: CachePolicy::default(),
+            effective_user: None,
             deadline: DEADLINE,
             fault: None,
         }
@@ -118,30 +126,39 @@ pub fn base_directory() -> PathBuf {
 ///
 /// # Errors
 /// The set-up failed; nothing is left of it.
-pub fn attach(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
+pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    // The caller names it, so it is looked at with what the caller may do.
-    let base = resolve_base(&wishes.base)?;
+    // The caller names them, so they are looked at with what the caller may do.
+    let tree = Tree::of_caller(source)?;
+    let base = match &tree {
+        Some(tree) => resolve_base(tree.root.as_fd(), &wishes.base)?,
+        None => resolve_base(Tree::of_host()?.root.as_fd(), &wishes.base)?,
+    };
     let (target, namespaces, cgroups) = open(process, wishes, Wanted::View)?;
+    // In the mount namespace that cntr is in now.
+    let tree = tree.map_or_else(Tree::of_host, Ok)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let plan = Plan::new(target.root.as_fd(), base);
+    inject(wishes.fault, Step::OpenBinds)?;
+    let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
     let caller = Environment::own();
     let mut environment = containers_environment(&target);
-    environment.adopt_tools(&caller);
+    let shell = tree.shell(&caller).cloned();
+    environment.adopt_tools(tree.path(), shell.as_ref(), &caller);
+    let owner = wishes.effective_user.as_ref();
+    let owner = owner.map(|spec| tree.account(spec)).transpose()?;
+    if let Some(owner) = &owner {
+        environment.set("HOME", &owner.home);
+    }
     if !plan.has_localtime() {
         environment.set_default("TZ", "UTC");
     }
     environment.set("CNTR_BASE_DIR", &plan.base);
     environment.set("CNTR_TARGET", target.own_pid().to_string());
     environment.apply(&wishes.settings, &caller);
-    let shell = || {
-        let shell = caller
-            .get("SHELL")
-            .filter(|shell| Path::new(shell).exists());
-        vec![shell.cloned().unwrap_or_else(|| "sh".into()), "-l".into()]
-    };
+    let shell = || vec![shell.unwrap_or_else(|| "sh".into()), "-l".into()];
     let directory = wishes
         .directory
         .clone()
@@ -154,7 +171,27 @@ pub fn attach(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
         signals: signals.before(),
         umask: None,
     };
-    let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
+    let mut view = View::new(
+        tree,
+        &target,
+        &namespaces,
+        &plan,
+        wishes.access,
+        wishes.cache,
+    );
+    if let Some(owner) = owner {
+        if view.access == Access::ReadOnly {
+            tracing::warn!(
+                "nothing can be made in a view that is read-only: --effective-user needs --host rw"
+            );
+        }
+        view.ownership = Ownership::User {
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+    }
+    let points = binds.iter().filter_map(|bind| bind.point(&plan));
+    view.points.extend(points);
     let opened = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
@@ -167,6 +204,7 @@ pub fn attach(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
         root: Root::View {
             mount: opened.mount,
             plan,
+            binds,
         },
         command,
     };
@@ -247,6 +285,21 @@ fn open(
     Ok((target, namespaces, cgroups))
 }
 
+fn open_binds(
+    specs: &[BindSpec],
+    plan: &Plan,
+    namespaces: &Namespaces,
+) -> Result<Vec<Bind>, Failure> {
+    let open = |spec: &BindSpec| {
+        let (bind, notice) = Bind::open(spec, plan, namespaces.get(Kind::User))?;
+        if let Some(notice) = notice {
+            tracing::warn!("{notice}");
+        }
+        Ok(bind)
+    };
+    specs.iter().map(open).collect()
+}
+
 fn streams() -> Streams {
     if pty::wanted() {
         Streams::Terminal(Pty::open().ok())
@@ -275,29 +328,16 @@ fn arguments(
 fn containers_environment(target: &Target) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
     if environment.get("HOME").is_none() {
-        let passwd = mounts::open_in(
-            target.root.as_fd(),
-            "etc/passwd",
-            OFlag::O_RDONLY | OFlag::O_NONBLOCK,
-        );
-        let passwd = passwd.ok().and_then(|fd| {
-            // What the container has there may be endless.
-            let mut text = Vec::new();
-            let mut start = File::from(fd).take(PASSWD);
-            start.read_to_end(&mut text).ok().map(|_| text)
-        });
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
-        let home = passwd
-            .zip(uid)
-            .and_then(|(passwd, uid)| home_of(&passwd, uid));
+        let home = uid.and_then(|uid| Accounts::of(target.root.as_fd()).home_of(uid));
         environment.set("HOME", home.unwrap_or_else(|| "/".into()));
     }
     environment
 }
 
-/// Resolves the symbolic links in the part of `base` that exists on the host, so that the mount point is found where
+/// Resolves the symbolic links in the part of `base` that exists below `root`, so that the mount point is found where
 /// the view has it.
-fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
+fn resolve_base(root: BorrowedFd<'_>, base: &Path) -> Result<PathBuf, Failure> {
     let odd = |reason: &str| {
         Failure::new(
             Step::PlanMounts,
@@ -313,7 +353,7 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
         return Err(odd("it contains \"..\""));
     }
     let resolve = |ancestor: &Path| {
-        let real = ancestor.canonicalize().ok()?;
+        let real = mounts::path_in(root, &mounts::open_in(root, ancestor, OFlag::O_PATH).ok()?)?;
         let rest = base.strip_prefix(ancestor).ok()?;
         // Joining nothing would append a slash.
         Some(if rest == Path::new("") {
@@ -333,7 +373,8 @@ fn resolve_base(base: &Path) -> Result<PathBuf, Failure> {
     {
         return Err(odd("nothing can be mounted there in a session"));
     }
-    if real.exists() && !real.is_dir() {
+    let found = mounts::open_in(root, &real, OFlag::O_PATH).and_then(|fd| Ok(fstat(fd)?));
+    if found.is_ok_and(|found| found.st_mode & libc::S_IFMT != libc::S_IFDIR) {
         return Err(odd("it is not a directory"));
     }
     Ok(real)
@@ -345,12 +386,14 @@ mod tests {
 
     #[test]
     fn base_directories_are_resolved_as_far_as_they_exist() {
+        let root = std::fs::File::open("/").unwrap();
+        let resolve = |base: &Path| resolve_base(root.as_fd(), base);
         assert_eq!(
-            resolve_base(Path::new("/no-such-directory/x")).unwrap(),
+            resolve(Path::new("/no-such-directory/x")).unwrap(),
             Path::new("/no-such-directory/x")
         );
         assert_eq!(
-            resolve_base(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
+            resolve(Path::new("/proc-not/../x")).map_err(|failure| failure.step),
             Err(Step::PlanMounts)
         );
         let links = tempfile::tempdir().unwrap();
@@ -358,12 +401,12 @@ mod tests {
         std::os::unix::fs::symlink("/proc", &link).unwrap();
         let below = link.join("x");
         for wrong in ["relative", "/proc/x", "/etc", "/", "/etc/passwd"] {
-            assert!(resolve_base(Path::new(wrong)).is_err(), "{wrong}");
+            assert!(resolve(Path::new(wrong)).is_err(), "{wrong}");
         }
-        assert!(resolve_base(&below).is_err());
+        assert!(resolve(&below).is_err());
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("/usr", &link).unwrap();
-        assert_eq!(resolve_base(&below).unwrap(), Path::new("/usr/x"));
-        assert_eq!(resolve_base(&link).unwrap(), Path::new("/usr"));
+        assert_eq!(resolve(&below).unwrap(), Path::new("/usr/x"));
+        assert_eq!(resolve(&link).unwrap(), Path::new("/usr"));
     }
 }

@@ -13,7 +13,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::bind::{self, Bind};
 use super::devices::Devices;
 use super::handshake::{Failure, Reporter};
 use super::step::Step;
@@ -95,6 +96,19 @@ pub fn open_in(root: BorrowedFd<'_>, path: impl AsRef<Path>, flags: OFlag) -> io
     }
 }
 
+/// The path that `fd` has below `root`; none if it is outside of it.
+#[must_use]
+pub fn path_in(root: BorrowedFd<'_>, fd: &impl AsFd) -> Option<PathBuf> {
+    let path =
+        |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    let below = path(fd.as_fd())?.strip_prefix(path(root)?).ok()?.to_owned();
+    // Joining nothing would append a slash.
+    Some(match below.as_os_str().is_empty() {
+        true => PathBuf::from("/"),
+        false => Path::new("/").join(below),
+    })
+}
+
 fn kind_in(root: BorrowedFd<'_>, path: &str) -> Option<SFlag> {
     let stat = fstat(open_in(root, path, OFlag::O_PATH).ok()?).ok()?;
     Some(SFlag::from_bits_truncate(
@@ -154,7 +168,8 @@ impl Plan {
     }
 }
 
-fn path_of(path: &Path) -> CString {
+/// `path` as the kernel wants it.
+pub(super) fn path_of(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("paths of the plan have no NUL")
 }
 
@@ -221,7 +236,7 @@ pub fn enter(view: BorrowedFd<'_>, reporter: &Reporter) -> Result<(), Failure> {
     change().map_err(|error| Failure::system(Step::ChangeRoot, "", error))
 }
 
-/// Mounts the container and its special files in the session. The caller's root is the view.
+/// Mounts the container, its special files and `binds` in the session. The caller's root is the view.
 ///
 /// # Errors
 /// The step and the path that failed.
@@ -229,6 +244,7 @@ pub fn populate(
     plan: &Plan,
     tree: BorrowedFd<'_>,
     devices: Option<&Devices>,
+    binds: &[Bind],
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     reporter.step(Step::MountContainer)?;
@@ -265,7 +281,7 @@ pub fn populate(
             reporter.warn(failure.to_string());
         }
     }
-    Ok(())
+    bind::attach_all(binds, plan, tree, top.as_fd(), reporter)
 }
 
 /// Gives the session its `/proc`: the container's if that shows the pid namespace of the caller, else a new one. To be

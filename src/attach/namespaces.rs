@@ -1,6 +1,6 @@
 //! The namespaces of the target that differ from cntr's own.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
@@ -129,6 +129,13 @@ impl Namespaces {
     #[must_use]
     pub fn entered(&self) -> bool {
         self.entered
+    }
+
+    /// The target's namespace of this kind if it is not cntr's own.
+    #[must_use]
+    pub fn get(&self, kind: Kind) -> Option<BorrowedFd<'_>> {
+        let differing = self.differing.iter().find(|(other, _)| *other == kind);
+        differing.map(|(_, fd)| fd.as_fd())
     }
 
     /// Joins the target's namespace of this kind if it is not cntr's own; says whether it was joined.

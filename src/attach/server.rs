@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -63,7 +63,8 @@ impl From<Failure> for StartError {
 
 impl Server {
     /// Forks a process that runs `serve` on `device`, its end of the connection, and waits until that reports
-    /// [`Message::Serving`]. It has no other descriptor of the mount, or it would not see the session go.
+    /// [`Message::Serving`]. It has no other descriptor of the mount, or it would not see the session go; what it serves
+    /// has those that are `kept`.
     ///
     /// # Errors
     /// The server did not come up, in time or at all; then it is gone.
@@ -72,6 +73,7 @@ impl Server {
         deadline: Deadline,
         fault: Option<Fault>,
         device: OwnedFd,
+        kept: &[RawFd],
         serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
     ) -> Result<Server, StartError> {
         inject(fault, Step::ForkServer)?;
@@ -83,7 +85,7 @@ impl Server {
             Fork::Child => {
                 drop(ours);
                 drop(writing);
-                become_server(theirs, fault, Lifeline(reading), device, serve)
+                become_server(theirs, fault, Lifeline(reading), device, kept, serve)
             }
             Fork::Parent(pid) => pid,
         };
@@ -179,13 +181,15 @@ fn become_server(
     fault: Option<Fault>,
     lifeline: Lifeline,
     device: OwnedFd,
+    kept: &[RawFd],
     serve: impl FnOnce(&Reporter, Lifeline, OwnedFd) -> Result<(), Failure>,
 ) -> ! {
-    let keep = [
+    let mut keep = vec![
         channel.as_fd().as_raw_fd(),
         lifeline.0.as_raw_fd(),
         device.as_raw_fd(),
     ];
+    keep.extend(kept);
     let closed = process::close_all_but(&keep);
     let reporter = &Reporter::new(channel, fault);
     if let Err(error) = closed {

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::bind::Bind;
 use super::cgroup::Cgroups;
 use super::command::{Command, Container, become_command};
 use super::devices::Devices;
@@ -23,6 +24,8 @@ pub enum Root {
         mount: OwnedFd,
         /// What to mount in it.
         plan: Plan,
+        /// What to bind in it.
+        binds: Vec<Bind>,
     },
     /// The container's own, as for `cntr exec`.
     Container,
@@ -66,7 +69,7 @@ impl Session {
         // makes the command traceable again.
         let _ = nix::sys::prctl::set_dumpable(false);
         let container = match &self.root {
-            Root::View { mount, plan } => {
+            Root::View { mount, plan, binds } => {
                 let devices = make_devices(plan, reporter)?;
                 let hosts_proc = self
                     .namespaces
@@ -78,7 +81,7 @@ impl Session {
                 self.namespaces.join_mount()?;
                 let tree = mounts::isolate(self.target.root.as_fd(), reporter)?;
                 mounts::enter(mount.as_fd(), reporter)?;
-                mounts::populate(plan, tree.as_fd(), devices.as_ref(), reporter)?;
+                mounts::populate(plan, tree.as_fd(), devices.as_ref(), binds, reporter)?;
                 Some(Container { tree, hosts_proc })
             }
             Root::Container => {

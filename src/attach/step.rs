@@ -34,6 +34,7 @@ steps! {
     OpenTarget = "open-target", "open the target process";
     OpenCgroups = "open-cgroups", "open the target's cgroups";
     PlanMounts = "plan-mounts", "look at the target's root";
+    OpenBinds = "open-binds", "open what is to be bound";
     MakeView = "make-view", "make the view of the host";
     ForkServer = "fork-server", "start the server process";
     Serve = "serve", "serve the view of the host";
@@ -48,6 +49,7 @@ steps! {
     ChangeRoot = "change-root", "change the root";
     MountContainer = "mount-container", "mount the container in the session";
     MountSpecial = "mount-special", "mount the container's files over the host's";
+    MountBinds = "mount-binds", "bind paths of the host in the session";
     JoinNamespaces = "join-namespaces", "join the target's namespaces";
     ForkCommand = "fork-command", "start the command's process";
     MountProc = "mount-proc", "mount /proc for the session";

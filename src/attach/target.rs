@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::Pid;
 
 use super::handshake::Failure;
@@ -142,6 +142,28 @@ impl Target {
             Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Opens a file of its `/proc` directory for reading.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        Ok(openat(&self.proc, name, flags, Mode::empty())?.into())
+    }
+
+    /// Whether its namespace of this kind is another than cntr's.
+    ///
+    /// # Errors
+    /// `EACCES` if cntr may not look into the process.
+    pub fn has_own_namespace(&self, kind: &str) -> io::Result<bool> {
+        let Some(theirs) = self.namespace(kind)? else {
+            return Ok(false);
+        };
+        let theirs = fstat(theirs)?;
+        let own = stat(format!("/proc/self/ns/{kind}").as_str())?;
+        Ok((own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino))
     }
 
     /// Whether the process still runs.

@@ -6,18 +6,16 @@
 //! a user namespace may only read unless the user says otherwise.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::Mode;
 
 use super::handshake::{Deadline, Failure, Message, Reporter, inject};
 use super::mounts::{Plan, Point, PointKind};
 use super::namespaces::{Kind, Namespaces};
 use super::server::{Lifeline, Server, StartError};
+use super::source::{IdMaps, Tree, present};
 use super::status::Extent;
 use super::step::{Fault, Step};
 use super::supervise::Signals;
@@ -28,7 +26,7 @@ use crate::engine::{Config, Session};
 use crate::fs::{self, PassthroughFs, Synthetic, SyntheticKind};
 use crate::sys::mount::MountAttr;
 
-pub use crate::fs::{Access, CachePolicy};
+pub use crate::fs::{Access, CachePolicy, Ownership};
 
 /// How long the kernel may take to answer the server's hand-shake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -39,14 +37,16 @@ const SETTLED: Duration = Duration::from_millis(60);
 /// Which tree the view shows, and how.
 #[derive(Debug)]
 pub struct View {
-    /// The tree's root, `/` of the host.
-    pub directory: PathBuf,
+    /// The tree.
+    pub tree: Tree,
     /// Whether it can be changed.
     pub access: Access,
     /// How long the kernel may cache.
     pub cache: CachePolicy,
-    /// The user namespace's maps of user and group ids; none if it is cntr's own.
-    pub ids: Option<(Vec<Extent>, Vec<Extent>)>,
+    /// Whom new files belong to on the host.
+    pub ownership: Ownership,
+    /// How the host's user and group ids are presented; none if as they are.
+    pub ids: Option<IdMaps>,
     /// Where the session mounts things over it.
     pub points: Vec<Point>,
     /// The process the session is for.
@@ -64,9 +64,10 @@ pub struct Opened {
 }
 
 impl View {
-    /// The view for a session of `target`. Without a wish in `access` it is read-only for a user namespace.
+    /// The view of `tree` for a session of `target`. Without a wish in `access` it is read-only for a user namespace.
     #[must_use]
     pub fn new(
+        tree: Tree,
         target: &Target,
         namespaces: &Namespaces,
         plan: &Plan,
@@ -79,11 +80,18 @@ impl View {
         } else {
             Access::ReadWrite
         };
+        let (uids, gids) = match &tree.ids {
+            Some((uids, gids)) => (Some(uids.as_slice()), Some(gids.as_slice())),
+            None => (None, None),
+        };
+        let ids = present(uids, shifted.then_some(target.uid_map.as_slice()))
+            .zip(present(gids, shifted.then_some(target.gid_map.as_slice())));
         View {
-            directory: PathBuf::from("/"),
+            tree,
             access: access.unwrap_or(default),
             cache,
-            ids: shifted.then(|| (target.uid_map.clone(), target.gid_map.clone())),
+            ownership: Ownership::Caller,
+            ids,
             points: plan.points(),
             container: target.pid.as_raw(),
         }
@@ -127,10 +135,11 @@ impl View {
             handshake: HANDSHAKE,
             ..Config::default()
         };
+        let kept = self.tree.descriptors();
         let serve = move |reporter: &Reporter, lifeline, device| {
             self.serve(device, &config, connection, reporter, lifeline)
         };
-        let server = Server::start(signals, deadline, fault, device, serve)?;
+        let server = Server::start(signals, deadline, fault, device, &kept, serve)?;
         let landmark = landmark.set(mount.as_fd());
         if let Err(error) = &landmark {
             tracing::info!(
@@ -164,7 +173,7 @@ impl View {
             .map_err(|error| failed("/dev/fuse", &error))?;
         let served = Served {
             kind: "session".to_owned(),
-            source: self.directory.display().to_string(),
+            source: self.tree.name.clone(),
             target: format!("process {}", self.container),
             container: Some(self.container),
         };
@@ -184,7 +193,7 @@ impl View {
             .map_err(|error| failed("lifeline", &error))?;
         reporter.say(&Message::Serving(format!(
             "serving {} {} on connection {connection}, FUSE 7.{}",
-            self.directory.display(),
+            self.tree.name,
             if self.access == Access::ReadOnly {
                 "read-only"
             } else {
@@ -198,10 +207,9 @@ impl View {
     }
 
     fn file_system(&self) -> Result<fs::Options, Failure> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(&self.directory, flags, Mode::empty()).map_err(|error| {
-            Failure::system(Step::Serve, self.directory.display().to_string(), error)
-        })?;
+        let failed = |error| Failure::system(Step::Serve, &self.tree.name, error);
+        let root = self.tree.root.try_clone().map_err(failed)?;
+        let mount_table = self.tree.mount_table().map_err(failed)?;
         let id_map = match &self.ids {
             None => fs::IdMap::IDENTITY,
             Some((uids, gids)) => {
@@ -229,7 +237,9 @@ impl View {
         Ok(fs::Options {
             access: self.access,
             cache: self.cache,
+            ownership: self.ownership,
             watch_delay: SETTLED,
+            mount_table,
             id_map,
             synthetic: synthetic.collect(),
             ..fs::Options::new(root)

@@ -3,12 +3,19 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
+
+use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::Global;
 use super::mount_options::cache;
+use crate::attach::bind::BindSpec;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
+use crate::attach::passwd::UserSpec;
+use crate::attach::source::Source;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
@@ -40,6 +47,15 @@ pub struct AttachArgs {
     /// [default: coherent]
     #[arg(long, value_name = "strict|coherent|ttl=SECONDS", value_parser = parse_cache)]
     pub cache: Option<CachePolicy>,
+    /// Have the files of another container or of a directory, instead of the host's
+    #[arg(long, value_name = "CONTAINER|DIR")]
+    pub from: Option<From>,
+    /// Have a path of the host natively: a socket, a FIFO, a device, a directory at full speed; can be given several times
+    #[arg(long, value_name = "PATH[:DEST][:ro]", value_parser = OsStringValueParser::new().try_map(BindSpec::parse))]
+    pub bind: Vec<BindSpec>,
+    /// Give files that the session makes on the host to this user of the host; HOME is its home
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub effective_user: Option<UserSpec>,
 }
 
 /// What `attach` and `exec` have in common.
@@ -70,6 +86,8 @@ Examples:
   cntr attach 1234 vim /var/lib/cntr/etc/app.conf
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
+  cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
+  cntr attach --bind /run/docker.sock web the host's Docker can be used in the session
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
 A number is a process, or the whole name of a container; the start of an id of digits only is docker://123. All engines whose
@@ -79,6 +97,28 @@ The session has the container's namespaces, cgroups, users, capabilities and lim
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
 the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
+
+/// Where the files of a session come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A directory: what has a slash in it, and no scheme.
+    Directory(PathBuf),
+    /// Another container.
+    Container(Reference),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<From, String> {
+        let is_path = text.contains('/') && !text.contains("://");
+        if is_path || matches!(text, "." | "..") {
+            Ok(From::Directory(PathBuf::from(text)))
+        } else {
+            text.parse().map(From::Container)
+        }
+    }
+}
 
 fn parse_access(text: &str) -> Result<Access, String> {
     match text {
@@ -107,23 +147,34 @@ impl SessionArgs {
             settings: self.env.clone(),
             directory: self.workdir.clone(),
             base: attach::base_directory(),
-            access: None,
-            cache: CachePolicy::default(),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
+            ..Wishes::default()
         }
     }
 }
 
 /// Runs `cntr attach`.
 pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
+    let source = match &args.from {
+        None => Source::Host,
+        Some(From::Directory(path)) => Source::Directory(path.clone()),
+        Some(From::Container(reference)) => {
+            let pid = args.session.find(reference);
+            let name = &reference.name;
+            let hint = || format!("--from (a directory would be given with a slash, as ./{name})");
+            Source::Process(pid.with_context(hint)?)
+        }
+    };
     let wishes = Wishes {
         access: args.host,
+        binds: args.bind.clone(),
         cache: args.cache.unwrap_or_default(),
+        effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command)
     };
     let process = args.session.find(&args.target)?;
-    conclude(attach::attach(process, &wishes))
+    conclude(attach::attach(process, source, &wishes))
 }
 
 /// The exit code for the end of a session: the command's; 126 and 127 if it could not be executed.

@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
+use super::policy::Ownership;
 use super::unchecked::status;
 use crate::engine::{Creation, Errno, Result};
 use crate::sys::{capability, creds};
@@ -227,7 +228,7 @@ impl super::PassthroughFs {
             .any(|group| self.id_map.gids.host(group) == Some(gid))
     }
 
-    /// Who makes what `creation` describes.
+    /// Whose what `creation` describes becomes.
     ///
     /// # Errors
     /// `EOVERFLOW` if the caller's ids mean nothing on the host.
@@ -236,6 +237,9 @@ impl super::PassthroughFs {
         cx: &crate::engine::Context<'_>,
         creation: &Creation<'_>,
     ) -> Result<Maker> {
+        if let Ownership::User { uid, gid } = self.ownership {
+            return Ok(Maker::new(uid, gid, creation.umask, std::iter::empty()));
+        }
         let groups = creation
             .extensions
             .supplementary_groups()

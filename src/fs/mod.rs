@@ -72,7 +72,8 @@ use parking_lot::Mutex;
 
 pub use idmap::{Extent, ExtentError, IdMap, Ids, UNMAPPED};
 pub use policy::{
-    Access, AccessTimes, CachePolicy, DataPath, Error, Export, Options, Synthetic, SyntheticKind,
+    Access, AccessTimes, CachePolicy, DataPath, Error, Export, MountTable, Options, Ownership,
+    Synthetic, SyntheticKind,
 };
 
 use crate::engine::NodeId;
@@ -106,6 +107,7 @@ pub struct PassthroughFs {
     overlay: Arc<Overlay>,
     remembered: Remembered,
     id_map: IdMap,
+    ownership: Ownership,
     /// The ids there are where the server runs, if it is one user and one group.
     only: Option<Only>,
     access: Access,
@@ -156,9 +158,11 @@ impl PassthroughFs {
             access_times,
             export,
             id_map,
+            ownership,
             synthetic,
             cache,
             watch_delay,
+            mount_table,
             data,
             descriptor_budget,
         } = options;
@@ -171,7 +175,7 @@ impl PassthroughFs {
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
         let watch = match cache {
-            CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay),
+            CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay, mount_table),
             CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
         };
         let mounts = Mounts::new(Arc::clone(&watch));
@@ -230,6 +234,7 @@ impl PassthroughFs {
             passes_through: passes_through(data),
             registered: Registered::default(),
             id_map,
+            ownership,
             only: Only::of_namespace(),
             access,
             access_times: if access == Access::ReadOnly {

@@ -11,6 +11,7 @@ use super::PassthroughFs;
 use super::creds::{Maker, acting_as};
 use super::inode::{HeldFd, Inode, Key, Place};
 use super::lookup::check_name;
+use super::policy::Ownership;
 use crate::engine::{Context, Entry, Errno, NodeId, Result};
 use crate::sys::stat::{self, Automount};
 
@@ -131,8 +132,13 @@ impl PassthroughFs {
 
     /// Who makes the whiteout of a rename; nobody known on a mount that allows id mapping.
     fn whiteout_maker(&self, cx: &Context<'_>) -> Option<Maker> {
-        let uid = self.id_map.uids.host(cx.uid)?;
-        let gid = self.id_map.gids.host(cx.gid)?;
+        let (uid, gid) = match self.ownership {
+            Ownership::Caller => (
+                self.id_map.uids.host(cx.uid)?,
+                self.id_map.gids.host(cx.gid)?,
+            ),
+            Ownership::User { uid, gid } => (uid, gid),
+        };
         Some(Maker::new(uid, gid, 0, std::iter::empty()))
     }
 

@@ -1,9 +1,13 @@
 //! What the user of the file system decides: which tree, who may write, how ids look, how long the kernel may cache.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use super::idmap::IdMap;
 
@@ -61,6 +65,21 @@ pub enum AccessTimes {
     Keep,
 }
 
+/// Whom new files belong to on the host. Who may make them is decided by who the caller is, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// Who makes them.
+    #[default]
+    Caller,
+    /// This user and this group of the host; the group of a directory with set-group-id comes first, as ever.
+    User {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
 /// What a synthetic path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticKind {
@@ -79,6 +98,15 @@ pub struct Synthetic {
     pub kind: SyntheticKind,
 }
 
+/// What is mounted in a tree.
+#[derive(Debug)]
+pub struct MountTable {
+    /// A `mountinfo` of `/proc`.
+    pub file: File,
+    /// The directory that its paths start at: the root of the process it is of.
+    pub root: OwnedFd,
+}
+
 /// How to serve a directory tree.
 #[derive(Debug)]
 pub struct Options {
@@ -92,6 +120,8 @@ pub struct Options {
     pub export: Export,
     /// How ids are presented.
     pub id_map: IdMap,
+    /// Whom new files belong to.
+    pub ownership: Ownership,
     /// Paths that exist whatever the host has there.
     pub synthetic: Vec<Synthetic>,
     /// How long the kernel may cache.
@@ -99,6 +129,8 @@ pub struct Options {
     /// How long after the start caches become coherent: to take the marks back when it ends takes the kernel 15 to 25 ms,
     /// which is much for something short.
     pub watch_delay: Duration,
+    /// What is mounted in the tree; without one, what is mounted for the calling thread.
+    pub mount_table: Option<MountTable>,
     /// How the kernel gets at data.
     pub data: DataPath,
     /// Descriptors to hold for inodes at most; the default is half of `RLIMIT_NOFILE`, at most 500,000. Open files
@@ -116,12 +148,28 @@ impl Options {
             access_times: AccessTimes::default(),
             export: Export::default(),
             id_map: IdMap::IDENTITY,
+            ownership: Ownership::default(),
             synthetic: Vec::new(),
             cache: CachePolicy::default(),
             watch_delay: Duration::ZERO,
+            mount_table: None,
             data: DataPath::default(),
             descriptor_budget: None,
         }
+    }
+}
+
+impl MountTable {
+    /// That of the calling thread.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn own() -> io::Result<MountTable> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(MountTable {
+            file: File::open("/proc/thread-self/mountinfo")?,
+            root: open("/", flags, Mode::empty())?,
+        })
     }
 }
 

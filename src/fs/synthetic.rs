@@ -1,6 +1,6 @@
 //! Entries that exist whatever the host has there, so that something can be mounted on them.
 //!
-//! Each is an inode of its own, an empty directory or file that cannot be changed and is never forgotten: its
+//! Each is an inode of its own, an empty directory or file of the root's owner that cannot be changed and is never forgotten: its
 //! lookup always gives the same node, so the kernel never detaches a mount on it. Where the path of one leads
 //! through host directories they are the ordinary ones (symbolic links resolved inside of the view, as a program would), with the entry added
 //! and whatever the host has under that name hidden; parents the host does not have are synthetic as well.
@@ -130,7 +130,9 @@ impl Overlay {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
-        let owner = (ids.uids.present(0), ids.gids.present(0));
+        let found = stat::of(root).map_err(Error::Root)?;
+        let (uid, gid) = (found.raw().stx_uid, found.raw().stx_gid);
+        let owner = (ids.uids.present(uid), ids.gids.present(gid));
         let mut overlay = Overlay {
             nodes: Vec::new(),
             parents: Vec::new(),

@@ -191,6 +191,49 @@ struct RawMountAttr {
     userns_fd: u64,
 }
 
+fn setattr(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    submounts: Submounts,
+    attr: &RawMountAttr,
+) -> io::Result<()> {
+    let mut flags = libc::AT_EMPTY_PATH as libc::c_uint;
+    if submounts == Submounts::Clone {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    // SAFETY: `path` is a NUL-terminated string and `attr` a `struct mount_attr` of the size given; both outlive the call.
+    unit(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<RawMountAttr>(),
+        )
+    })
+}
+
+/// Shows the files of the mount `mount`, attached nowhere yet, with the ids of the user namespace `users`: what belongs
+/// to its id 0 on the file system belongs to its root.
+///
+/// # Errors
+/// `EINVAL` if the file system cannot do that, `EPERM` if the mount is shown so already.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    submounts: Submounts,
+    users: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let attr = RawMountAttr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    setattr(mount, c"", submounts, &attr)
+}
+
 /// Sets attributes and, if given, the propagation of the mount at `path` below `dir` (an empty path: `dir` itself).
 ///
 /// # Errors
@@ -212,19 +255,5 @@ pub fn set_attr(
         },
         userns_fd: 0,
     };
-    let mut flags = libc::AT_EMPTY_PATH as libc::c_uint;
-    if submounts == Submounts::Clone {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
-    }
-    // SAFETY: `path` is a NUL-terminated string and `attr` a `struct mount_attr` of the size given; both outlive the call.
-    unit(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            dir.as_raw_fd(),
-            path.as_ptr(),
-            flags,
-            &raw const attr,
-            size_of::<RawMountAttr>(),
-        )
-    })
+    setattr(dir, path, submounts, &attr)
 }

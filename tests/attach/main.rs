@@ -1,12 +1,15 @@
 //! Sessions in fake containers of every shape. Needs root and busybox; numbers as in A1 are those of the acceptance list.
 #![allow(missing_docs, reason = "a test")]
 
+mod bind;
 mod container;
 mod engines;
 mod fake;
 mod files;
+mod from;
 mod identity;
 mod names;
+mod owner;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod process;
@@ -61,11 +64,14 @@ fn run(case: &Case) -> Result<Completion, Failed> {
 fn main() {
     let arguments = Arguments::from_args();
     let groups: &[(&str, &'static [Case])] = &[
+        ("bind", bind::CASES),
         ("container", container::CASES),
         ("engines", engines::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
+        ("from", from::CASES),
         ("names", names::CASES),
+        ("owner", owner::CASES),
         ("process", process::CASES),
         ("rootless", rootless::CASES),
         ("setup", setup::CASES),

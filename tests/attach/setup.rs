@@ -20,11 +20,12 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// Steps that cntr itself takes before there is another process.
-const OWN: [Step; 7] = [
+const OWN: [Step; 8] = [
     Step::Enter,
     Step::OpenTarget,
     Step::OpenCgroups,
     Step::PlanMounts,
+    Step::OpenBinds,
     Step::MakeView,
     Step::ForkServer,
     Step::ForkSession,

@@ -171,7 +171,7 @@ fn after_lost_events_everything_is_stale() {
     mount_tmpfs(dir.path());
     let mut served = Served::over(dir.path(), |_| ());
     // As the file system does, but with a queue that can overflow, and which nobody reads at first.
-    let watch = Watch::new(Queue::Limited, Duration::ZERO);
+    let watch = Watch::new(Queue::Limited, Duration::ZERO, None);
     let mounts = Mounts::new(Arc::clone(&watch));
     let root = open_root(dir.path());
     let seen = stat::of(&root).unwrap();

@@ -32,7 +32,6 @@ mod thread;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,6 +46,7 @@ use parking_lot::{Mutex, RwLock};
 use self::numbers::Numbers;
 use super::inode::Inode;
 use super::mounts::Mount;
+use super::policy::MountTable;
 use crate::engine::{NodeId, Notifier, TRUST};
 use crate::sys::clock;
 use crate::sys::fanotify::{Group, Queue, Renames, Report, file_system_id};
@@ -167,7 +167,7 @@ pub struct Watch {
     /// How long the thread waits before it listens.
     delay: Duration,
     /// The mount table of those who made this.
-    table: Mutex<Option<File>>,
+    table: Mutex<Option<MountTable>>,
     notifier: OnceLock<Arc<Notifier>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -199,13 +199,13 @@ impl Watch {
         })
     }
 
-    /// Covers what the kernel lets it cover, from `delay` after it was [`start`](Self::start)ed on.
-    pub fn new(queue: Queue, delay: Duration) -> Arc<Watch> {
+    /// Covers what the kernel lets it cover, from `delay` after it was [`start`](Self::start)ed on. Without `table` what
+    /// is mounted is what is for the calling thread, which has opened the tree.
+    pub fn new(queue: Queue, delay: Duration, table: Option<MountTable>) -> Arc<Watch> {
         let mut watch = Watch::none();
-        let made = || -> io::Result<(EventFd, File)> {
+        let made = || -> io::Result<(EventFd, MountTable)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            // That of the calling thread, which has opened the tree.
-            let table = File::open("/proc/thread-self/mountinfo")?;
+            let table = table.map_or_else(MountTable::own, Ok)?;
             Ok((EventFd::from_flags(flags)?, table))
         };
         match made() {

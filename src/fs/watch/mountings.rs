@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::fs::inode::Key;
+use crate::fs::policy::MountTable;
 use crate::sys::stat;
 
 /// Types of file systems a look at which may hang.
@@ -53,17 +53,23 @@ type Mountings = HashMap<u64, Mounting>;
 /// A mount table.
 pub struct Table {
     file: File,
+    root: OwnedFd,
     mountings: Mountings,
 }
 
 impl Table {
-    /// Reads `file`, a `mountinfo` of `/proc`.
+    /// Reads `table`.
     ///
     /// # Errors
     /// Those of read(2).
-    pub fn new(mut file: File) -> io::Result<Table> {
+    pub fn new(table: MountTable) -> io::Result<Table> {
+        let MountTable { mut file, root } = table;
         let mountings = read(&mut file)?;
-        Ok(Table { file, mountings })
+        Ok(Table {
+            file,
+            root,
+            mountings,
+        })
     }
 
     /// Reads it again; gives the directories in which a name leads elsewhere now, and the name.
@@ -80,8 +86,10 @@ impl Table {
             if self.mountings.values().any(asks) {
                 return None;
             }
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let parent = open(parent, flags, Mode::empty()).ok()?;
+            let how = OpenHow::new()
+                .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+                .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+            let parent = openat2(&self.root, parent, how).ok()?;
             Some((Key::of(&stat::of(&parent).ok()?), name.to_owned()))
         });
         Ok(found.collect())

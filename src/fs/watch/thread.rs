@@ -4,7 +4,6 @@
 //! a hundred rounds a second. If the thread cannot go on, everything is made stale and nothing is trusted for long any more.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +23,7 @@ use super::resolve::Resolver;
 use super::{Groups, Watch, mountings};
 use crate::engine::{Again, Notification, Notifier, TRUST};
 use crate::fs::inode::{Inode, Key};
+use crate::fs::policy::MountTable;
 use crate::fs::synthetic::Overlay;
 use crate::fs::table::Table;
 use crate::sys::fanotify::{Event, Events, FileId, Happened};
@@ -88,8 +88,8 @@ struct Worker<'a> {
     everything_again: Option<u64>,
 }
 
-/// Body of the thread; `mount_table` is a `mountinfo`.
-pub fn run(watch: &Watch, known: Known, mount_table: File) {
+/// Body of the thread.
+pub fn run(watch: &Watch, known: Known, mount_table: MountTable) {
     let (Some(wake), Some(notifier)) = (&watch.wake, watch.notifier.get()) else {
         return;
     };
@@ -137,7 +137,7 @@ pub fn run(watch: &Watch, known: Known, mount_table: File) {
 
 impl Worker<'_> {
     /// Works until the end.
-    fn work(&mut self, mount_table: File) -> io::Result<()> {
+    fn work(&mut self, mount_table: MountTable) -> io::Result<()> {
         let mut mount_table = mountings::Table::new(mount_table)?;
         self.watch.up.store(clock::now(), Ordering::SeqCst);
         self.watch.pending.store(false, Ordering::SeqCst);
