@@ -54,5 +54,7 @@ pub fn netns() -> Result<Container> {
         .context("ip netns add")?;
     let mut command = need("ip")?;
     command.args(["netns", "exec", &name]);
-    Container::by_hand(command)
+    let mut container = Container::by_hand(command)?;
+    container.names.extend([format!("netns://{name}"), name]);
+    Ok(container)
 }

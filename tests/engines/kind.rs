@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 
 use crate::command::Skip;
 use crate::container::Container;
-use crate::{bubblewrap, by_hand, containerd, docker, lxc, nspawn, oci, podman};
+use crate::{bubblewrap, by_hand, containerd, docker, lxc, lxd, nspawn, oci, own, podman};
 
 /// How often an engine may fail to start a container.
 const ATTEMPTS: u32 = 3;
@@ -32,6 +32,17 @@ const PODMAN_EXEC: &[&str] = &["variable HOSTNAME="];
 
 /// It has a v2 cgroup of its own for those who attach, no `HOME`, and a `PATH` of its own.
 const LXC_EXEC: &[&str] = &["cgroup 0::", "variable HOME=", "variable PATH="];
+
+/// As LXC; and its commands start at home, with what someone who logs in has.
+const LXD_EXEC: &[&str] = &[
+    "cgroup 0::",
+    "directory ",
+    "variable HOME=",
+    "variable LANG=",
+    "variable PATH=",
+    "variable PWD=",
+    "variable USER=",
+];
 
 /// It does not set what the specification says for the first process.
 const CRUN_EXEC: &[&str] = &["status NoNewPrivs:"];
@@ -106,6 +117,20 @@ pub const KINDS: &[Kind] = &[
         ..PLAIN
     },
     Kind {
+        engine: "lxd",
+        name: "unprivileged",
+        start: lxd::unprivileged,
+        exec_differs: LXD_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "lxd",
+        name: "privileged",
+        start: lxd::privileged,
+        exec_differs: LXD_EXEC,
+        ..PLAIN
+    },
+    Kind {
         engine: "nspawn",
         name: "plain",
         start: nspawn::plain,
@@ -159,6 +184,18 @@ pub const KINDS: &[Kind] = &[
         name: "user_namespace",
         start: oci::crun_with_user_namespace,
         exec_differs: CRUN_EXEC,
+        ..PLAIN
+    },
+    Kind {
+        engine: "cntr run",
+        name: "plain",
+        start: own::plain,
+        ..PLAIN
+    },
+    Kind {
+        engine: "cntr run",
+        name: "user_namespace",
+        start: own::user_namespace,
         ..PLAIN
     },
     Kind {
@@ -226,7 +263,7 @@ impl Kind {
     }
 
     pub fn title(&self) -> String {
-        format!("{}::{}", self.engine, self.name)
+        format!("{}::{}", self.engine.replace(' ', "_"), self.name)
     }
 }
 

@@ -15,8 +15,10 @@ mod guardian;
 mod interruption;
 mod kind;
 mod lxc;
+mod lxd;
 mod nspawn;
 mod oci;
+mod own;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod podman;
