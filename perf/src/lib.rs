@@ -9,6 +9,7 @@
 //! | [`target`] | where it is measured: native, our engine, other servers, sessions |
 //! | [`job`] | runs commands in a target, with a deadline, and meters them |
 //! | [`load`] | the load generator |
+//! | [`served`] | a FUSE file system that this program serves itself |
 //! | [`report`] | tables, Markdown, HTML, the comparison of two runs |
 //! | [`stats`] | medians, intervals, significance |
 //! | [`result`] | the file that a run leaves behind |
@@ -25,6 +26,7 @@ pub mod preflight;
 pub mod report;
 pub mod result;
 pub mod runner;
+pub mod served;
 pub mod stats;
 pub mod target;
 pub mod workload;

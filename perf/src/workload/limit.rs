@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 use super::{Measured, Workload, generator};
 use crate::job::{Command, Control, Place, Running, Size};
-use crate::load::{Operation, null};
+use crate::load::Operation;
 use crate::result::{Better, Cache, TargetKind, WorkloadInfo};
+use crate::served;
 
 /// Part of the measured time that is spent before it, untimed.
 const WARM_UP: f64 = 0.2;
@@ -125,7 +126,7 @@ impl Server {
         let end = Instant::now() + PATIENCE;
         while let Some(running) = &server.running {
             let output = running.output();
-            if output.lines().any(|line| line == null::READY) {
+            if output.lines().any(|line| line == served::READY) {
                 return Ok(server);
             }
             if running.ended() || Instant::now() > end {

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use libtest_mimic::{Failed, Trial};
-use perf::load::null::NullServer;
-use perf::load::{Engine, LoadError, Operation, Outcome, measure};
+use perf::load::{Engine, LoadError, Operation, Outcome, measure, null};
 
 use super::{arguments, is_root};
 
@@ -314,7 +313,7 @@ fn an_outcome_is_json() -> Result<(), Failed> {
 
 fn each_fstat_asks_the_null_server() -> Result<(), Failed> {
     let dir = tempfile::tempdir()?;
-    let server = NullServer::start(dir.path(), None).map_err(|error| format!("{error:#}"))?;
+    let server = null::start(dir.path(), None).map_err(|error| format!("{error:#}"))?;
     let words = ["fstat", "-n", "500", "-c", "2", "-f", "1", "--existing"];
     let outcome = run(dir.path(), &words)?;
     assert_eq!(outcome.operations, 500);
