@@ -6,6 +6,7 @@ mod engines;
 mod fake;
 mod files;
 mod identity;
+mod list;
 mod names;
 #[path = "../support/parameter.rs"]
 mod parameter;
@@ -64,6 +65,7 @@ fn main() {
         ("engines", engines::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
+        ("list", list::CASES),
         ("names", names::CASES),
         ("process", process::CASES),
         ("setup", setup::CASES),
