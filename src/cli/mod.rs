@@ -4,6 +4,7 @@ mod attach;
 mod demo;
 mod doctor;
 mod exec;
+mod ls;
 mod mount;
 mod mount_helper;
 mod mount_options;
@@ -55,6 +56,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   cntr demo                            see it work, without any container engine
+  cntr ls                              what there is to attach to
   cntr attach 1234                     a shell in the container of process 1234
   cntr attach 1234 -- gdb -p 1         one command there
   cntr exec 1234 -- /bin/sh            a command of the container's own, as docker exec
@@ -68,6 +70,7 @@ Exit codes: that of the command; 125 cntr itself failed, 126 the command cannot 
 enum Command {
     Attach(attach::AttachArgs),
     Exec(exec::ExecArgs),
+    Ls(ls::LsArgs),
     Run(run::RunArgs),
     Mount(mount::MountArgs),
     Stat(stat::StatArgs),
@@ -122,13 +125,17 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
         return finish(Err(error));
     }
     let global = &cli.global;
-    if matches!(cli.command, Command::Stat(_) | Command::Doctor(_)) {
+    if matches!(
+        cli.command,
+        Command::Ls(_) | Command::Stat(_) | Command::Doctor(_)
+    ) {
         // Their output may be cut short, as by head(1).
         let _ = crate::sys::process::default_signal(nix::sys::signal::Signal::SIGPIPE);
     }
     finish(match &cli.command {
         Command::Attach(args) => attach::run(args, global),
         Command::Exec(args) => exec::run(args, global),
+        Command::Ls(args) => ls::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Mount(args) => mount::run(args, global),
         Command::Stat(args) => stat::run(args, global),

@@ -115,6 +115,15 @@ impl Output {
     }
 }
 
+/// Whether anybody is waited for once something has been found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For a moment: it could be that a name is not unique.
+    SecondOpinion,
+    /// Until all have answered: all there is is wanted.
+    Everybody,
+}
+
 /// A tool that runs.
 struct Asked {
     engine: Engine,
@@ -129,12 +138,12 @@ struct Asked {
     complained: Vec<u8>,
 }
 
-/// Asks all `questions` about `name` and what follows from the answers, for `deadline` at most, and not much longer than until
-/// one has found something.
+/// Asks all `questions` about `name` and what follows from the answers, for `deadline` at most.
 pub fn ask_all(
     name: &str,
     questions: Vec<(Engine, Question)>,
     deadline: Duration,
+    patience: Patience,
 ) -> Vec<(Engine, Answer)> {
     let mut end = Instant::now() + deadline;
     let mut answers = Vec::new();
@@ -157,7 +166,9 @@ pub fn ask_all(
                             }
                         }
                         answer => {
-                            if matches!(answer, Answer::Found(_)) {
+                            if patience == Patience::SecondOpinion
+                                && matches!(answer, Answer::Found(_))
+                            {
                                 end = end.min(Instant::now() + SECOND_OPINION);
                             }
                             answers.push((engine, answer));
@@ -167,7 +178,7 @@ pub fn ask_all(
                 None if late => {
                     asked.kill();
                     let reason = format!("no answer within {} seconds", deadline.as_secs());
-                    answers.push((asked.engine, Answer::Failed(reason)));
+                    answers.push((asked.engine, Answer::Late(reason)));
                 }
                 None => going_on.push(asked),
             }
@@ -357,7 +368,7 @@ mod tests {
     }
 
     fn answers(questions: Vec<(Engine, Question)>, deadline: Duration) -> Vec<Answer> {
-        let answers = ask_all("name", questions, deadline);
+        let answers = ask_all("name", questions, deadline, Patience::SecondOpinion);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
@@ -413,7 +424,7 @@ mod tests {
             vec![shell("sleep 100 & sleep 100")],
             Duration::from_millis(100),
         );
-        assert!(matches!(late.as_slice(), [Answer::Failed(_)]), "{late:?}");
+        assert!(matches!(late.as_slice(), [Answer::Late(_)]), "{late:?}");
         let left_behind = answers(vec![shell("sleep 100 & echo done")], LONG);
         assert_eq!(left_behind, said("true|done|"));
         assert!(start.elapsed() < Duration::from_secs(30));

@@ -1,12 +1,14 @@
 //! containerd, by its own tool: the tasks of every namespace.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::ask::{Output, Question};
 use super::{Answer, Engine, Found};
-use nix::errno::Errno;
 
 /// Ids of containers are matched by their start from this length on: shorter ones are names.
 const SHORTEST: usize = 4;
@@ -15,6 +17,15 @@ const SHORTEST: usize = 4;
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
 pub fn begin() -> Answer {
+    ask(namespaces)
+}
+
+pub fn begin_list() -> Answer {
+    ask(all_namespaces)
+}
+
+/// The first question, unless there is nobody to answer it.
+fn ask(read: fn(Engine, &str, &Output) -> Answer) -> Answer {
     // Without a daemon its tool waits for one.
     let socket = std::env::var_os("CONTAINERD_ADDRESS").unwrap_or_else(|| SOCKET.into());
     if let Err(error) = UnixStream::connect(&socket) {
@@ -26,7 +37,7 @@ pub fn begin() -> Answer {
         };
     }
     let arguments = ["namespaces", "list", "--quiet"];
-    Answer::Further(vec![Question::new("ctr", arguments, namespaces)])
+    Answer::Further(vec![Question::new("ctr", arguments, read)])
 }
 
 /// The error without its number.
@@ -78,6 +89,56 @@ fn tasks(engine: Engine, name: &str, output: &Output) -> Answer {
     }
 }
 
+/// The containers of each namespace, for their images, and then its tasks.
+fn all_namespaces(_engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let namespaces = output.stdout.split_ascii_whitespace();
+    let containers = |namespace: &str| {
+        let arguments = ["--namespace", namespace, "containers", "list"];
+        let namespace = namespace.to_owned();
+        Question::new("ctr", arguments, move |_, _, output| {
+            let images = images(&output.stdout);
+            let arguments = ["--namespace", &namespace, "tasks", "list"];
+            Answer::Further(vec![Question::new(
+                "ctr",
+                arguments,
+                move |engine, _, output| all(engine, &images, output),
+            )])
+        })
+    };
+    Answer::Further(namespaces.map(containers).collect())
+}
+
+/// A table of CONTAINER, IMAGE and RUNTIME.
+fn images(table: &str) -> HashMap<String, String> {
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+    });
+    rows.collect()
+}
+
+fn all(engine: Engine, images: &HashMap<String, String>, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let found = output.stdout.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [task, pid, status] = fields[..] else {
+            return None;
+        };
+        let pid = pid
+            .parse()
+            .ok()
+            .filter(|pid| *pid > 0 && status != "STOPPED")?;
+        let image = images.get(task).map_or("", String::as_str);
+        Some(Found::new(engine, task, pid).image(image))
+    });
+    Answer::Found(found.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +187,20 @@ mod tests {
         assert_eq!(
             said("abcd"),
             Answer::Found(vec![found("abcdef", 7), found("abcdeg", 8)])
+        );
+    }
+
+    #[test]
+    fn lists() {
+        let table = "CONTAINER    IMAGE                     RUNTIME                  \nk1           docker.io/library/bb:1    io.containerd.runc.v2    \n";
+        let images = images(table);
+        let tasks = output(
+            "TASK    PID      STATUS    \nk1      17082    RUNNING\nk2      7        STOPPED\n",
+        );
+        let found = Found::new(Engine::Containerd, "k1", 17082).image("docker.io/library/bb:1");
+        assert_eq!(
+            all(Engine::Containerd, &images, &tasks),
+            Answer::Found(vec![found])
         );
     }
 }

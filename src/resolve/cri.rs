@@ -129,6 +129,10 @@ pub fn begin() -> Answer {
     ask(choose_by_name)
 }
 
+pub fn begin_list() -> Answer {
+    ask(|members, _| members.into_iter().filter(|one| one.runs).collect())
+}
+
 /// Those that `name` means best.
 fn choose_by_name(members: Vec<Member>, name: &str) -> Vec<Member> {
     let best = members.iter().filter_map(|one| one.rank(name)).min();

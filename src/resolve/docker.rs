@@ -43,13 +43,16 @@ struct State {
     pid: i32,
 }
 
-pub fn begin(engine: Engine, name: &str) -> Answer {
-    let program = match engine {
+fn program(engine: Engine) -> &'static str {
+    match engine {
         Engine::Podman => "podman",
         _ => "docker",
-    };
+    }
+}
+
+pub fn begin(engine: Engine, name: &str) -> Answer {
     Answer::Further(vec![Question::new(
-        program,
+        program(engine),
         ["container", "inspect", "--", name],
         read,
     )])
@@ -87,23 +90,60 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
         Ok(inspected) => inspected,
         Err(error) => return Answer::Failed(format!("its answer cannot be understood: {error}")),
     };
-    let Some(container) = inspected.first() else {
+    inspected
+        .first()
+        .map_or(Answer::Unknown, |container| container.answer(engine, name))
+}
+
+impl Inspected {
+    /// What it says about the container, which has been called `name`.
+    fn answer(&self, engine: Engine, name: &str) -> Answer {
+        // Docker's names start with a slash.
+        let called = match self.name.trim_start_matches('/') {
+            "" => name,
+            called => called,
+        };
+        if self.state.pid <= 0 {
+            return Answer::NotRunning(format!("{called} ({})", self.state.status));
+        }
+        let runtimes = [&self.host.runtime, &self.runtime];
+        if let Some(reason) = runtimes.iter().find_map(|name| sandbox::of_runtime(name)) {
+            return Answer::Refused(reason);
+        }
+        let found = Found::new(engine, called, self.state.pid);
+        Answer::Found(vec![found.id(&self.id).image(&self.config.image)])
+    }
+}
+
+pub fn begin_list(engine: Engine) -> Answer {
+    let arguments = ["container", "ls", "--quiet", "--no-trunc"];
+    Answer::Further(vec![Question::new(program(engine), arguments, ids)])
+}
+
+/// One id a line; the process is not among what can be listed.
+fn ids(engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let mut arguments = vec!["container", "inspect", "--"];
+    arguments.extend(output.stdout.split_ascii_whitespace());
+    if arguments.len() == 3 {
         return Answer::Unknown;
-    };
-    // Docker's names start with a slash.
-    let called = match container.name.trim_start_matches('/') {
-        "" => name,
-        called => called,
-    };
-    if container.state.pid <= 0 {
-        return Answer::NotRunning(format!("{called} ({})", container.state.status));
     }
-    let runtimes = [&container.host.runtime, &container.runtime];
-    if let Some(reason) = runtimes.iter().find_map(|name| sandbox::of_runtime(name)) {
-        return Answer::Refused(reason);
-    }
-    let found = Found::new(engine, called, container.state.pid);
-    Answer::Found(vec![found.id(&container.id).image(&container.config.image)])
+    Answer::Further(vec![Question::new(program(engine), arguments, all)])
+}
+
+/// Those that run, if some have ended meanwhile, too.
+fn all(engine: Engine, _name: &str, output: &Output) -> Answer {
+    let Ok(inspected) = serde_json::from_str::<Vec<Inspected>>(&output.stdout) else {
+        return output.failed();
+    };
+    let answers = inspected.iter().map(|one| one.answer(engine, &one.id));
+    let found = answers.filter_map(|answer| match answer {
+        Answer::Found(found) => Some(found),
+        _ => None,
+    });
+    Answer::Found(found.flatten().collect())
 }
 
 #[cfg(test)]
@@ -166,5 +206,28 @@ mod tests {
                 "{answer:?}"
             );
         }
+    }
+
+    #[test]
+    fn lists() {
+        let list = |text: &str| ids(Engine::Podman, "", &Output::of(true, text, ""));
+        assert_eq!(list(""), Answer::Unknown);
+        let Answer::Further(questions) = list("ab\ncd\n") else {
+            panic!("no further question");
+        };
+        assert_eq!(questions[0].program, "podman");
+        let asked = questions[0].arguments.join(" ".as_ref());
+        assert_eq!(asked, "container inspect -- ab cd");
+        // One has ended meanwhile.
+        let text = r#"[{"Id": "ab", "Name": "/web", "State": {"Pid": 7}, "Config": {"Image": "bb"}},
+            {"Id": "ef", "Name": "/sick", "State": {"Status": "exited", "Pid": 0}}]"#;
+        let found = Found::new(Engine::Docker, "web", 7).id("ab").image("bb");
+        let output = Output::of(false, text, "Error: No such container: cd");
+        assert_eq!(all(Engine::Docker, "", &output), Answer::Found(vec![found]));
+        let down = Output::of(false, "", "down");
+        assert_eq!(
+            all(Engine::Docker, "", &down),
+            Answer::Failed("down".to_owned())
+        );
     }
 }

@@ -126,6 +126,28 @@ impl Engine {
             | Engine::Command => None,
         }
     }
+
+    /// What to ask it for all its containers; none if that is not asked. Or what is known without asking.
+    pub(super) fn begin_list(self) -> Option<Answer> {
+        match self {
+            Engine::Cntr => Some(own::list()),
+            Engine::Docker | Engine::Podman => Some(docker::begin_list(self)),
+            Engine::Lxc => Some(lxc::begin_list()),
+            Engine::Lxd | Engine::Incus => Some(lxd::begin_list(self)),
+            Engine::Machine => Some(machine::begin_list()),
+            Engine::Cri => Some(cri::begin_list()),
+            Engine::Containerd => Some(containerd::begin_list()),
+            Engine::Runc | Engine::Crun => Some(oci::begin_list(self)),
+            Engine::Rkt => Some(rkt::begin_list()),
+            // Its containers of this machine are the runtime's.
+            Engine::Kubernetes
+            // Most of these are no containers.
+            | Engine::Systemd
+            | Engine::Netns
+            | Engine::ProcessId
+            | Engine::Command => None,
+        }
+    }
 }
 
 impl fmt::Display for Engine {

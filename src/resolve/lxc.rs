@@ -42,6 +42,25 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
     }
 }
 
+pub fn begin_list() -> Answer {
+    let arguments = ["--running", "--fancy", "--fancy-format", "NAME,PID"];
+    Answer::Further(vec![Question::new("lxc-ls", arguments, list)])
+}
+
+/// A table of NAME and PID.
+fn list(engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let lines = output.stdout.lines().skip(1);
+    let found = lines.filter_map(|line| {
+        let (name, pid) = line.trim().split_once(char::is_whitespace)?;
+        let pid = pid.trim().parse().ok().filter(|pid| *pid > 0)?;
+        Some(Found::new(engine, name, pid))
+    });
+    Answer::Found(found.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +102,17 @@ mod tests {
             "--lxcpath /srv/lxc --state --pid --name web"
         );
         assert_eq!(begin("namespace/web"), Answer::Unknown);
+    }
+
+    #[test]
+    fn lists() {
+        let table = "NAME  PID  \nidmap 7020 \npriv  6197 \nold   -\n";
+        let found = |name, pid| Found::new(Engine::Lxc, name, pid);
+        assert_eq!(
+            list(Engine::Lxc, "", &Output::of(true, table, "")),
+            Answer::Found(vec![found("idmap", 7020), found("priv", 6197)])
+        );
+        let none = list(Engine::Lxc, "", &Output::of(true, "", ""));
+        assert_eq!(none, Answer::Found(Vec::new()));
     }
 }

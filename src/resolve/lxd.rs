@@ -137,6 +137,22 @@ fn named(engine: Engine, name: &str, output: &Output) -> Answer {
     }
 }
 
+pub fn begin_list(engine: Engine) -> Answer {
+    ask(engine, running)
+}
+
+fn running(engine: Engine, _name: &str, output: &Output) -> Answer {
+    let instances = match instances(output) {
+        Ok(instances) => instances,
+        Err(answer) => return answer,
+    };
+    let containers = instances.iter().filter(|one| one.kind != "virtual-machine");
+    let found = containers
+        .filter(|one| one.pid() > 0)
+        .map(|one| Found::new(engine, one.path(), one.pid()).image(&one.config.image));
+    Answer::Found(found.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +172,12 @@ mod tests {
         let first = Found::new(Engine::Lxd, "l1", 11983).image("bb");
         let second = Found::new(Engine::Lxd, "web/l1", 12000);
         assert_eq!(said("l1"), Answer::Found(vec![first, second.clone()]));
-        assert_eq!(said("web/l1"), Answer::Found(vec![second]));
+        assert_eq!(said("web/l1"), Answer::Found(vec![second.clone()]));
+        let first = Found::new(Engine::Lxd, "l1", 11983).image("bb");
+        assert_eq!(
+            running(Engine::Lxd, "", &Output::of(true, LIST, "")),
+            Answer::Found(vec![first, second])
+        );
         for name in ["l2", "l3"] {
             assert_eq!(said(name), Answer::NotRunning(format!("{name} (stopped)")));
         }

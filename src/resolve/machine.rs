@@ -41,6 +41,43 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
     }
 }
 
+pub fn begin_list() -> Answer {
+    let arguments = ["list", "--no-legend", "--no-pager"];
+    Answer::Further(vec![Question::new("machinectl", arguments, names)])
+}
+
+/// A table whose first column is the name.
+fn names(_engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let lines = output.stdout.lines();
+    let names: Vec<&str> = lines
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    if names.is_empty() {
+        return Answer::Unknown;
+    }
+    let show = ["show", "--property=Name,Leader,Class", "--"];
+    let arguments = show.into_iter().chain(names);
+    Answer::Further(vec![Question::new("machinectl", arguments, all)])
+}
+
+/// Properties of one machine after the other, with an empty line between them.
+fn all(engine: Engine, _name: &str, output: &Output) -> Answer {
+    let machines = output.stdout.split("\n\n");
+    let found = machines.filter_map(|machine| {
+        let property = |wanted: &str| {
+            let mut lines = machine.lines();
+            lines.find_map(|line| line.strip_prefix(wanted)?.strip_prefix('='))
+        };
+        let pid = property("Leader")?.parse().ok().filter(|pid| *pid > 0)?;
+        let contained = property("Class") == Some("container");
+        contained.then(|| Found::new(engine, property("Name").unwrap_or_default(), pid))
+    });
+    Answer::Found(found.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +108,23 @@ mod tests {
         assert_eq!(said(false, "", unknown), Answer::Unknown);
         let down = "System has not been booted with systemd as init system (PID 1). Can't operate.";
         assert_eq!(said(false, "", down), Answer::Failed(down.to_owned()));
+    }
+
+    #[test]
+    fn lists() {
+        let table = "n1 container systemd-nspawn busybox 1.35 -\nvm vm libvirt-qemu - - -\n";
+        let Answer::Further(questions) = names(Engine::Machine, "", &Output::of(true, table, ""))
+        else {
+            panic!("no further question");
+        };
+        let asked = questions[0].arguments.join(" ".as_ref());
+        assert_eq!(asked, "show --property=Name,Leader,Class -- n1 vm");
+        let shown = "Name=n1\nClass=container\nLeader=7\n\nName=vm\nClass=vm\nLeader=8\n";
+        assert_eq!(
+            all(Engine::Machine, "", &Output::of(true, shown, "")),
+            Answer::Found(vec![Found::new(Engine::Machine, "n1", 7)])
+        );
+        let none = names(Engine::Machine, "", &Output::of(true, "\n", ""));
+        assert_eq!(none, Answer::Unknown);
     }
 }

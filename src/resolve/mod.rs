@@ -45,7 +45,7 @@ use nix::unistd::Pid;
 pub use engine::Engine;
 pub use verdict::Unresolved;
 
-use ask::{Question, ask_all};
+use ask::{Patience, Question, ask_all};
 use verdict::decide;
 
 use crate::sys::pinned::{Moment, PinError, Pinned};
@@ -125,6 +125,12 @@ impl Found {
         }
     }
 
+    /// What it is called, in full: `SCHEME://NAME`.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        format!("{}://{}", self.engine, self.name)
+    }
+
     fn id(self, id: impl Into<String>) -> Found {
         Found {
             id: id.into(),
@@ -196,6 +202,8 @@ enum Answer {
     Further(Vec<Question>),
     /// It cannot say: its daemon does not run, or does not let this user ask.
     Failed(String),
+    /// It has not answered in time.
+    Late(String),
     /// It is not used on this machine, because of this.
     Absent(String),
 }
@@ -243,6 +251,64 @@ pub fn resolve(reference: &Reference, engines: &[Engine]) -> Result<(Found, Pinn
     } else {
         Unresolved::Elsewhere { what }
     })
+}
+
+/// All containers there are, and what could not be looked at.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that run, by engine and name. One that several engines know is the first one's.
+    pub found: Vec<Found>,
+    /// Engines that are not there, or whose daemon does not answer, and why.
+    pub silent: Vec<(Engine, String)>,
+    /// Engines that have not answered in time.
+    pub late: Vec<(Engine, String)>,
+}
+
+/// All running containers of `engines`, of all if there are none. Nobody is waited for longer than [`DEADLINE`].
+#[must_use]
+pub fn list(engines: &[Engine]) -> Listing {
+    let search = Search {
+        name: "",
+        only: None,
+        engines,
+    };
+    let (mut questions, mut answers) = (Vec::new(), Vec::new());
+    for engine in Engine::ALL.into_iter().filter(|one| search.wants(*one)) {
+        match engine.begin_list() {
+            Some(Answer::Further(first)) => {
+                questions.extend(first.into_iter().map(|question| (engine, question)));
+            }
+            Some(answer) => answers.push((engine, answer)),
+            None => {}
+        }
+    }
+    answers.extend(ask_all("", questions, DEADLINE, Patience::Everybody));
+    answers.sort_by_key(|(engine, _)| *engine);
+    let mut listing = Listing::default();
+    for (engine, answer) in answers {
+        match answer {
+            Answer::Found(mut found) => {
+                found.sort_by(|a, b| a.name.cmp(&b.name));
+                for one in found {
+                    let known = listing.found.iter().any(|known| known.pid == one.pid);
+                    // What an engine names may have ended, or be on another machine.
+                    if !known && Pinned::open(one.pid).is_ok_and(|process| !process.has_ended()) {
+                        listing.found.push(one);
+                    }
+                }
+            }
+            Answer::Failed(reason) | Answer::Absent(reason) => {
+                listing.silent.push((engine, reason));
+            }
+            Answer::Late(reason) => listing.late.push((engine, reason)),
+            Answer::Unknown
+            | Answer::NotRunning(_)
+            | Answer::Ambiguous(_)
+            | Answer::Refused(_)
+            | Answer::Further(_) => {}
+        }
+    }
+    listing
 }
 
 /// Refuses what is no container of this kernel.
@@ -296,7 +362,12 @@ impl Search<'_> {
                 None => {}
             }
         }
-        answers.extend(ask_all(self.name, questions, DEADLINE));
+        answers.extend(ask_all(
+            self.name,
+            questions,
+            DEADLINE,
+            Patience::SecondOpinion,
+        ));
         answers.sort_by_key(|(engine, _)| *engine);
         if self.is_number() {
             for (engine, answer) in &mut answers {

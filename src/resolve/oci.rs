@@ -10,16 +10,44 @@ use super::{Answer, Engine, Found};
 #[derive(Deserialize)]
 struct State {
     #[serde(default)]
+    id: String,
+    #[serde(default)]
+    bundle: String,
+    #[serde(default)]
     pid: i32,
     #[serde(default)]
     status: String,
 }
 
-pub fn begin(engine: Engine, name: &str) -> Answer {
-    let program = match engine {
+fn program(engine: Engine) -> &'static str {
+    match engine {
         Engine::Crun => "crun",
         _ => "runc",
+    }
+}
+
+pub fn begin_list(engine: Engine) -> Answer {
+    let arguments = ["list", "--format", "json"];
+    Answer::Further(vec![Question::new(program(engine), arguments, list)])
+}
+
+/// A list, or null if there is nothing.
+fn list(engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let states: Vec<State> = match serde_json::from_str::<Option<_>>(&output.stdout) {
+        Ok(states) => states.unwrap_or_default(),
+        Err(error) => return Answer::Failed(format!("its answer cannot be understood: {error}")),
     };
+    let running = |one: &&State| one.pid > 0 && one.status != "stopped";
+    let found = states.iter().filter(running);
+    let found = found.map(|one| Found::new(engine, &one.id, one.pid).image(&one.bundle));
+    Answer::Found(found.collect())
+}
+
+pub fn begin(engine: Engine, name: &str) -> Answer {
+    let program = program(engine);
     Answer::Further(vec![match name.rsplit_once('/') {
         // No id has a slash. runc makes a directory that is not there.
         Some((root, _)) if !Path::new(root).is_absolute() || !Path::new(root).is_dir() => {
@@ -43,7 +71,7 @@ fn read(engine: Engine, name: &str, output: &Output) -> Answer {
         };
     }
     match serde_json::from_str::<State>(&output.stdout) {
-        Ok(State { pid, status }) if pid > 0 && status != "stopped" => {
+        Ok(State { pid, status, .. }) if pid > 0 && status != "stopped" => {
             Answer::Found(vec![Found::new(engine, name, pid)])
         }
         Ok(State { status, .. }) => Answer::NotRunning(format!("{name} ({status})")),
@@ -100,5 +128,16 @@ mod tests {
         for nowhere in ["namespace/web", "/no/such/directory/web"] {
             assert_eq!(begin(Engine::Crun, nowhere), Answer::Unknown, "{nowhere}");
         }
+    }
+
+    #[test]
+    fn lists() {
+        let said = |text: &str| list(Engine::Runc, "", &Output::of(true, text, ""));
+        let two = r#"[{"ociVersion": "1.0.2-dev", "id": "plain", "pid": 19747, "status": "running", "bundle": "/srv/plain"},
+            {"id": "old", "pid": 0, "status": "stopped", "bundle": "/srv/old"}]"#;
+        let found = Found::new(Engine::Runc, "plain", 19747).image("/srv/plain");
+        assert_eq!(said(two), Answer::Found(vec![found]));
+        assert_eq!(said("null"), Answer::Found(Vec::new()));
+        assert!(matches!(said("{"), Answer::Failed(_)));
     }
 }

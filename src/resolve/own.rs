@@ -8,6 +8,11 @@ pub fn find(name: &str) -> Answer {
     named.map_or(Answer::Unknown, |one| Answer::Found(vec![found(one)]))
 }
 
+pub fn list() -> Answer {
+    let all = Board::own().map(|board| board.list()).unwrap_or_default();
+    Answer::Found(all.into_iter().map(found).collect())
+}
+
 fn found(named: Named) -> Found {
     let image = named.root.display().to_string();
     Found::new(Engine::Cntr, named.name, named.pid.as_raw()).image(image)

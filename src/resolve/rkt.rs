@@ -9,6 +9,35 @@ pub fn begin(name: &str) -> Answer {
     Answer::Further(vec![Question::new("rkt", ["status", name], read)])
 }
 
+pub fn begin_list() -> Answer {
+    let arguments = ["list", "--full", "--no-legend"];
+    Answer::Further(vec![Question::new("rkt", arguments, list)])
+}
+
+/// A table with a line for each app of a pod, the pod's UUID in the first.
+fn list(_engine: Engine, _name: &str, output: &Output) -> Answer {
+    if !output.success {
+        return output.failed();
+    }
+    let running = |line: &&str| line.split_ascii_whitespace().any(|word| word == "running");
+    let pods = output.stdout.lines().filter(running).filter_map(|line| {
+        let uuid = line.split_ascii_whitespace().next()?;
+        (uuid.len() == 36 && uuid.matches('-').count() == 4).then(|| uuid.to_owned())
+    });
+    let status = |uuid: String| {
+        let arguments = ["status".to_owned(), uuid.clone()];
+        let arguments = arguments.iter().map(String::as_str);
+        Question::new("rkt", arguments, move |engine, _, output| {
+            read(engine, &uuid, output)
+        })
+    };
+    let questions: Vec<Question> = pods.map(status).collect();
+    if questions.is_empty() {
+        return Answer::Unknown;
+    }
+    Answer::Further(questions)
+}
+
 fn read(engine: Engine, name: &str, output: &Output) -> Answer {
     if !output.success {
         let unknown = ["no matches found", "UUID", "pod does not exist"];
@@ -75,5 +104,21 @@ mod tests {
             said(false, "", "cannot open store"),
             Answer::Failed(_)
         ));
+    }
+
+    #[test]
+    fn lists() {
+        let table = "d5513d49-d14f-45d1-944b-39437798ddda\tetcd\tcoreos.com/etcd:v2\trunning\t2015-12-15\tdefault\n\
+                     \tlog\tlog:1\t\t\t\n66ceb509-3f6b-4c1e-8c1e-0f2f2d6f7f0a\tweb\tweb:1\texited\t2015-12-15\t\n";
+        let Answer::Further(questions) = list(Engine::Rkt, "", &Output::of(true, table, "")) else {
+            panic!("no further question");
+        };
+        assert_eq!(questions.len(), 1);
+        let asked = questions[0].arguments.join(" ".as_ref());
+        assert_eq!(asked, "status d5513d49-d14f-45d1-944b-39437798ddda");
+        assert_eq!(
+            list(Engine::Rkt, "", &Output::of(true, "", "")),
+            Answer::Unknown
+        );
     }
 }

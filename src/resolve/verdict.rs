@@ -102,10 +102,14 @@ pub(super) fn decide(name: &str, answers: Vec<(Engine, Answer)>) -> Result<Found
                 refused.get_or_insert(Unresolved::Refused { what, reason });
             }
             Answer::Ambiguous(what) => ambiguous.push(format!("{engine}: {what}")),
-            Answer::Failed(reason) | Answer::Absent(reason) if only == Some(engine) => {
+            Answer::Failed(reason) | Answer::Late(reason) | Answer::Absent(reason)
+                if only == Some(engine) =>
+            {
                 unavailable.get_or_insert(Unresolved::Unavailable { engine, reason });
             }
-            Answer::Failed(reason) => asked.push(format!("{engine}: {reason}")),
+            Answer::Failed(reason) | Answer::Late(reason) => {
+                asked.push(format!("{engine}: {reason}"))
+            }
             Answer::Unknown | Answer::Absent(_) | Answer::Further(_) => {}
         }
     }

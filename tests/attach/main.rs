@@ -8,6 +8,7 @@ mod fake;
 mod files;
 mod from;
 mod identity;
+mod list;
 mod names;
 mod owner;
 #[path = "../support/parameter.rs"]
@@ -70,6 +71,7 @@ fn main() {
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("from", from::CASES),
+        ("list", list::CASES),
         ("names", names::CASES),
         ("owner", owner::CASES),
         ("process", process::CASES),

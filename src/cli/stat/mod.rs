@@ -3,7 +3,7 @@
 mod screen;
 mod summary;
 mod table;
-mod unit;
+pub(super) mod unit;
 mod watch;
 
 use std::process::ExitCode;
