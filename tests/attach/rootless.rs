@@ -21,12 +21,16 @@ pub const CASES: &[Case] = crate::cases! {
     ids_of_a_container_that_lacks_the_users needs "setpriv", "unshare", "nsenter";
     host_files_are_the_users needs "setpriv", "unshare", "nsenter";
     cntr_cannot_be_looked_into needs "setpriv", "unshare", "nsenter", "strace";
+    terminals_work needs "setpriv", "unshare", "nsenter", "setsid", "stty";
+    the_end_is_not_waited_for needs "setpriv", "unshare", "nsenter";
     what_the_user_may_not_is_named needs "setpriv", "unshare", "nsenter";
     file_capabilities_open_the_containers_of_others needs "setpriv", "nsenter", "setcap";
     file_capabilities_are_for_nothing_else needs "setpriv", "unshare", "nsenter", "setcap";
     doctor_says_what_the_user_can_do needs "setpriv", "nsenter", "setcap";
     nothing_is_left_when_a_step_fails needs "setpriv", "unshare", "nsenter";
 };
+
+use crate::terminal::Terminal;
 
 /// The ordinary user: no entry of passwd is needed.
 const USER: u32 = 4711;
@@ -517,6 +521,54 @@ fn cntr_cannot_be_looked_into() -> Result<(), Failed> {
 
 fn pid_of(target: &Target) -> String {
     target.pid.to_string()
+}
+
+fn terminals_work() -> Result<(), Failed> {
+    let user = User::new()?;
+    let root = user.rootfs()?;
+    // One of the host's devpts, one of the session's own minimal /dev.
+    for options in [
+        &["-Urm"][..],
+        &["-Urmpf", "--kill-child", "--root", root.path()],
+    ] {
+        let target = user.unshare(options)?;
+        let pid = target.pid.to_string();
+        let script = "stty size; test -t 0 && echo terminal; read line; echo got $line; kill -INT $$; sleep 5; exit 3";
+        let mut command = user.command(&user.program());
+        command.args(["attach", &pid, "--", "sh", "-c", script]);
+        let mut terminal = Terminal::with(&command)?;
+        terminal.expect("24 80\r\nterminal")?;
+        terminal.type_in("a line\n")?;
+        terminal.expect("got a line")?;
+        same("code", terminal.code()?, Some(130))?;
+    }
+    Ok(())
+}
+
+/// As for root: over io_uring the kernel looks again after 50 ms if files are still being closed when a session is
+/// unmounted.
+fn the_end_is_not_waited_for() -> Result<(), Failed> {
+    let user = User::new()?;
+    let target = user.unshare(&["-Urm"])?;
+    let pid = target.pid.to_string();
+    let end = Instant::now() + crate::fake::deadline();
+    let mut medians = Vec::new();
+    // Beside other tests anything may take long for a while.
+    while Instant::now() < end {
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let start = Instant::now();
+            let output = user.cntr(&["attach", &pid, "--", "true"])?;
+            times.push(start.elapsed());
+            same("exit code", output.status.code(), Some(0))?;
+        }
+        times.sort();
+        if times[4] < Duration::from_millis(45) {
+            return Ok(());
+        }
+        medians.push(times[4]);
+    }
+    Err(format!("entering, running true and leaving takes {medians:?}").into())
 }
 
 fn what_the_user_may_not_is_named() -> Result<(), Failed> {
