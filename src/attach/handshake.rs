@@ -110,7 +110,7 @@ pub enum Message {
     Warning(String),
     /// The server serves; what it negotiated.
     Serving(String),
-    /// The process that will be the command, as a host pid.
+    /// The process that will be the command, as a host pid; its mount namespace comes with it.
     Command(i32),
     /// The master of the command's terminal comes with this message.
     Terminal,

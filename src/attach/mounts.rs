@@ -350,6 +350,23 @@ fn shows_caller(proc: BorrowedFd<'_>) -> bool {
     own.is_some_and(|pid| pid.to_str() == Some(nix::unistd::getpid().to_string().as_str()))
 }
 
+/// The `/proc` that the caller sees.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn open_proc() -> io::Result<OwnedFd> {
+    open_directory(OsStr::new("/proc"))
+}
+
+/// The mount namespace of the caller; `proc` shows its pid namespace.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn own_namespace(proc: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok(openat(proc, "self/ns/mnt", flags, Mode::empty())?)
+}
+
 /// A copy of the `/proc` that the caller sees, attached nowhere.
 ///
 /// # Errors

@@ -68,6 +68,8 @@ impl Session {
         // A process of the container must not trace this one before it has given up the host's privileges; exec
         // makes the command traceable again.
         let _ = nix::sys::prctl::set_dumpable(false);
+        // To be found without a /proc in the session: who may look into this process is for cntr to say.
+        let proc = mounts::open_proc().ok();
         let container = match &self.root {
             Root::View { mount, plan, binds } => {
                 let devices = make_devices(plan, reporter)?;
@@ -108,7 +110,10 @@ impl Session {
         let failed = |error| Failure::system(Step::ForkCommand, "", error);
         match fork(Parenthood::Sibling, 0).map_err(failed)? {
             Fork::Parent(pid) => {
-                reporter.say(&Message::Command(pid.as_raw()));
+                // Out of reach it only costs time at the end.
+                let mounts = proc.and_then(|proc| mounts::own_namespace(proc.as_fd()).ok());
+                let mounts = mounts.as_ref().map(AsFd::as_fd);
+                reporter.say_with(&Message::Command(pid.as_raw()), mounts);
                 exit_now(0)
             }
             Fork::Child => {

@@ -1,6 +1,5 @@
 //! cntr's own part while a session is set up and runs: forks the session, listens, gives up in time, cleans up.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -64,9 +63,9 @@ pub fn run(
     let mut listener = Listener::new(ours, Step::ForkSession);
     let mut command = None;
     let mut mounts = None;
-    let outcome = listen(&mut listener, deadline, signals, |pid| {
+    let outcome = listen(&mut listener, deadline, signals, |pid, namespace| {
         command = Some(pid);
-        mounts = server.as_ref().and_then(|_| Mounts::of(pid));
+        mounts = namespace.filter(|_| server.is_some()).map(Mounts);
     });
     // A process that still sets itself up finds nobody to report to, and ends.
     drop(listener);
@@ -98,15 +97,9 @@ pub fn run(
 /// The kernel closes the files of a process that ends right before it unmounts what only that process had. Over
 /// io_uring the server is then just being told of it, and an entry that is not at rest keeps the kernel, and everybody who
 /// waits for the command, for 50 ms (`FUSE_URING_TEARDOWN_INTERVAL`).
-struct Mounts(File);
+struct Mounts(OwnedFd);
 
 impl Mounts {
-    /// Those of the process `pid`; none if they are out of reach, which only costs time.
-    fn of(pid: Pid) -> Option<Mounts> {
-        let namespace = File::open(format!("/proc/{pid}/ns/mnt"));
-        namespace.ok().map(Mounts)
-    }
-
     /// Lets go of them, once the server has had the time to hear of closed files.
     fn let_go(self) {
         std::thread::sleep(REST);
@@ -114,12 +107,12 @@ impl Mounts {
     }
 }
 
-/// Tells `started` which process will be the command, which runs when this returns.
+/// Tells `started` which process will be the command, which runs when this returns, and its mount namespace.
 fn listen(
     listener: &mut Listener,
     deadline: Deadline,
     signals: &Signals,
-    mut started: impl FnMut(Pid),
+    mut started: impl FnMut(Pid, Option<OwnedFd>),
 ) -> Result<Outcome, Failure> {
     let mut command = None;
     let mut terminal = None;
@@ -128,10 +121,10 @@ fn listen(
         let heard = listener.hear(deadline, signals.fd());
         let last = listener.last_step();
         match heard.map_err(|error| Failure::system(last, "hand-shake", error))? {
-            Heard::Message(Message::Command(pid), _) => {
+            Heard::Message(Message::Command(pid), namespace) => {
                 let pid = Pid::from_raw(pid);
                 command = Some(pid);
-                started(pid);
+                started(pid, namespace);
             }
             Heard::Message(Message::Terminal, descriptor) => terminal = descriptor,
             Heard::Message(Message::Executing, _) => executing = true,

@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use fuse_proto::flags::InitFlags;
+use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use super::Global;
+use crate::attach::privileges;
 use crate::engine::mount::{DetachedMount, MountError, MountOptions};
 use crate::engine::{Negotiated, probe};
 use crate::sys::capability;
@@ -157,36 +159,78 @@ const NEEDED: [(u32, &str, &str); 8] = [
     (7, "CAP_SETUID", "act as the caller"),
 ];
 
+/// What the user may do here. If that takes file capabilities or a user namespace, the rest is looked at with those.
 fn privileges() -> Check {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    let missing: Vec<String> = NEEDED
+    let subject = "privileges";
+    let caps = capability::get().unwrap_or_default();
+    let uid = nix::unistd::geteuid();
+    let note = if caps.permitted.has(capability::SYS_RESOURCE) {
+        ""
+    } else {
+        ", without CAP_SYS_RESOURCE"
+    };
+    let lacking: Vec<String> = NEEDED
         .iter()
-        .filter(|(bit, _, _)| effective & (1 << bit) == 0)
+        .filter(|(number, _, _)| !caps.permitted.has(*number))
         .map(|(_, name, what)| format!("{name} ({what})"))
         .collect();
-    if missing.is_empty() {
-        let note = if effective & (1 << 24) == 0 {
-            ", without CAP_SYS_RESOURCE"
-        } else {
-            ""
-        };
-        return Check::new(
-            "privileges",
-            Verdict::Ok,
-            format!("uid {}{note}", nix::unistd::geteuid()),
-        );
+    if lacking.is_empty() && caps.effective.has(capability::SYS_ADMIN) {
+        return Check::new(subject, Verdict::Ok, format!("uid {uid}{note}"));
     }
-    Check::new(
-        "privileges",
-        Verdict::Missing,
-        format!("without {}", missing.join(", ")),
-    )
-    .remedy("run as root (sudo)")
+    let by_file = caps.permitted.has(capability::SYS_ADMIN) && !uid.is_root();
+    if by_file && privileges::missing(caps.permitted).is_empty() {
+        let mut found = format!("uid {uid}, file capabilities: sessions in every container{note}");
+        if !lacking.is_empty() {
+            found = format!("{found}, without {}", lacking.join(", "));
+        }
+        return match privileges::raise() {
+            Ok(()) => Check::new(subject, Verdict::Ok, found),
+            Err(failure) => Check::new(subject, Verdict::Missing, failure.to_string()),
+        };
+    }
+    if uid.is_root() && caps.effective.has(capability::SYS_ADMIN) {
+        return Check::new(
+            subject,
+            Verdict::Missing,
+            format!("without {}", lacking.join(", ")),
+        )
+        .remedy("run as root with all capabilities (sudo)");
+    }
+    let partly = if by_file {
+        let missing = privileges::missing(caps.permitted).join(", ");
+        format!(", file capabilities without {missing}")
+    } else {
+        String::new()
+    };
+    match own_namespaces() {
+        Ok(()) => Check::new(
+            subject,
+            Verdict::Note,
+            format!(
+                "uid {uid}{partly}: sessions in your own containers (rootless Podman, bubblewrap, unshare -Ur), \
+                 mounts below unshare -Urm"
+            ),
+        )
+        .remedy("for containers of others: sudo, or file capabilities (docs/security.md, \"Without root\")"),
+        Err(error) => Check::new(
+            subject,
+            Verdict::Missing,
+            format!("uid {uid}{partly}, and no user namespace can be made: {error}"),
+        )
+        .remedy(
+            "run as root (sudo); or sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, \
+             kernel.apparmor_restrict_unprivileged_userns=0, where they forbid it",
+        ),
+    }
+}
+
+/// Goes where an ordinary user may mount.
+fn own_namespaces() -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
 fn device() -> Check {

@@ -21,9 +21,16 @@ pub const CASES: &[Case] = crate::cases! {
     ids_of_a_container_that_lacks_the_users needs "setpriv", "unshare", "nsenter";
     host_files_are_the_users needs "setpriv", "unshare", "nsenter";
     cntr_cannot_be_looked_into needs "setpriv", "unshare", "nsenter", "strace";
+    terminals_work needs "setpriv", "unshare", "nsenter", "setsid", "stty";
+    the_end_is_not_waited_for needs "setpriv", "unshare", "nsenter";
     what_the_user_may_not_is_named needs "setpriv", "unshare", "nsenter";
+    file_capabilities_open_the_containers_of_others needs "setpriv", "nsenter", "setcap";
+    file_capabilities_are_for_nothing_else needs "setpriv", "unshare", "nsenter", "setcap";
+    doctor_says_what_the_user_can_do needs "setpriv", "nsenter", "setcap";
     nothing_is_left_when_a_step_fails needs "setpriv", "unshare", "nsenter";
 };
+
+use crate::terminal::Terminal;
 
 /// The ordinary user: no entry of passwd is needed.
 const USER: u32 = 4711;
@@ -122,6 +129,20 @@ impl User {
             fs::write(format!("/proc/{pid}/{kind}_map"), map)?;
         }
         target.wait_for("sleep")
+    }
+
+    /// Gives the program file capabilities.
+    fn give(&self, capabilities: &str) -> Result<(), Failed> {
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--mount",
+            "--target",
+            &self.keeper.id().to_string(),
+            "--",
+            "setcap",
+        ]);
+        let output = finish(command.args([capabilities, &self.program()]))?;
+        same("setcap", text(&output.stderr), String::new())
     }
 
     /// A root directory that the user owns.
@@ -502,6 +523,54 @@ fn pid_of(target: &Target) -> String {
     target.pid.to_string()
 }
 
+fn terminals_work() -> Result<(), Failed> {
+    let user = User::new()?;
+    let root = user.rootfs()?;
+    // One of the host's devpts, one of the session's own minimal /dev.
+    for options in [
+        &["-Urm"][..],
+        &["-Urmpf", "--kill-child", "--root", root.path()],
+    ] {
+        let target = user.unshare(options)?;
+        let pid = target.pid.to_string();
+        let script = "stty size; test -t 0 && echo terminal; read line; echo got $line; kill -INT $$; sleep 5; exit 3";
+        let mut command = user.command(&user.program());
+        command.args(["attach", &pid, "--", "sh", "-c", script]);
+        let mut terminal = Terminal::with(&command)?;
+        terminal.expect("24 80\r\nterminal")?;
+        terminal.type_in("a line\n")?;
+        terminal.expect("got a line")?;
+        same("code", terminal.code()?, Some(130))?;
+    }
+    Ok(())
+}
+
+/// As for root: over io_uring the kernel looks again after 50 ms if files are still being closed when a session is
+/// unmounted.
+fn the_end_is_not_waited_for() -> Result<(), Failed> {
+    let user = User::new()?;
+    let target = user.unshare(&["-Urm"])?;
+    let pid = target.pid.to_string();
+    let end = Instant::now() + crate::fake::deadline();
+    let mut medians = Vec::new();
+    // Beside other tests anything may take long for a while.
+    while Instant::now() < end {
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let start = Instant::now();
+            let output = user.cntr(&["attach", &pid, "--", "true"])?;
+            times.push(start.elapsed());
+            same("exit code", output.status.code(), Some(0))?;
+        }
+        times.sort();
+        if times[4] < Duration::from_millis(45) {
+            return Ok(());
+        }
+        medians.push(times[4]);
+    }
+    Err(format!("entering, running true and leaving takes {medians:?}").into())
+}
+
 fn what_the_user_may_not_is_named() -> Result<(), Failed> {
     let user = User::new()?;
     let root = Rootfs::new();
@@ -533,6 +602,179 @@ fn what_the_user_may_not_is_named() -> Result<(), Failed> {
     contains(&text(&output.stderr), "maps no users or no groups")?;
     let own = user.cntr(&["exec", &target.pid.to_string(), "--", "echo", "fine"])?;
     same("exec", text(&own.stdout), "fine\n".to_owned())
+}
+
+/// What docs/security.md says the program has to be given.
+const CAPABILITIES: &str = "cap_chown,cap_dac_override,cap_dac_read_search,cap_fowner,cap_fsetid,cap_kill,cap_setgid,\
+                            cap_setuid,cap_setpcap,cap_sys_chroot,cap_sys_ptrace,cap_sys_admin";
+
+fn file_capabilities_open_the_containers_of_others() -> Result<(), Failed> {
+    let documented = include_str!("../../docs/security.md");
+    contains(documented, &format!("setcap {CAPABILITIES}=p "))?;
+    let user = User::new()?;
+    user.give(&format!("{CAPABILITIES}=p"))?;
+    let files = tempfile::tempdir()?;
+    fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
+    let made = files.path().join("made").display().to_string();
+    for options in [&[][..], &["--userns"], &["--user", "1000:1000"]] {
+        let root = Rootfs::new();
+        let target = Target::sleeping(&root, options)?;
+        let script = "id -u; readlink /proc/self/ns/user; cat /proc/1/comm; grep Cap /proc/self/status; ls bin/busybox";
+        let session = user.sh(&target, &[], script)?;
+        same("session", session, target.sh(&[], script)?)?;
+        let pid = target.pid.to_string();
+        let own = user.cntr(&["exec", &pid, "--", "sh", "-c", "id -u; exit 9"])?;
+        same("exec", own.status.code(), Some(9))?;
+        let expected = target.exec(&[], &["id", "-u"])?;
+        same("exec", text(&own.stdout), text(&expected.stdout))?;
+        // The user may end what runs as somebody else there.
+        let mut child = user
+            .command(&user.program())
+            .args([
+                "attach",
+                &pid,
+                "--",
+                "sh",
+                "-c",
+                "echo ready; exec sleep 1000",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let killed = finish(
+            user.command("kill")
+                .args(["-TERM", &child.id().to_string()]),
+        )?;
+        if !killed.status.success() {
+            let _ = child.kill();
+        }
+        let ended = child.wait()?;
+        same(
+            "killed",
+            (killed.status.code(), ended.code()),
+            (Some(0), Some(143)),
+        )?;
+    }
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let script = format!(
+        "umask 027; echo x >{made}; chown 7:8 {made}; chmod 4710 {made}; stat -c '%u:%g %a' {made}"
+    );
+    same(
+        "files",
+        user.sh(&target, &[], &script)?,
+        "7:8 4710\n".to_owned(),
+    )
+}
+
+fn file_capabilities_are_for_nothing_else() -> Result<(), Failed> {
+    let user = User::new()?;
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let pid = target.pid.to_string();
+    let tools = user.directory.join("home/tools").display().to_string();
+    let seen = user.directory.join("home/seen").display().to_string();
+    let tool = format!(
+        "mkdir -p {tools} && printf '#!/bin/sh\\ngrep -E \"Cap(Prm|Eff|Inh|Amb)\" /proc/self/status >>{seen}\\nexit 1\\n' \
+         >{tools}/podman && chmod 755 {tools}/podman"
+    );
+    same(
+        "tool",
+        finish(user.command("sh").args(["-c", &tool]))?
+            .status
+            .code(),
+        Some(0),
+    )?;
+    for set in ["=p", "+ep"] {
+        user.give(&format!("{CAPABILITIES}{set}"))?;
+        // The loader heeds nothing of the caller's.
+        // By env(1): the programs before it would heed it.
+        let preload = |command: &[&str]| {
+            let mut env = user.command("env");
+            finish(env.arg("LD_PRELOAD=/nothing/is/here.so").args(command))
+        };
+        let plain = preload(&["true"])?;
+        contains(&text(&plain.stderr), "/nothing/is/here.so")?;
+        let preload = preload(&[&user.program(), "attach", &pid, "--", "true"])?;
+        same(
+            "preload",
+            (text(&preload.stderr), preload.status.code()),
+            (String::new(), Some(0)),
+        )?;
+        // Mounting is up to root, whatever the program is called.
+        let home = user.directory.join("home").display().to_string();
+        for name in ["cntr", "mount.fuse.cntr"] {
+            let mount = format!("exec -a {name} {} $@", user.program());
+            let mut command = user.command("bash");
+            command.args(["-c", &mount, "bash"]);
+            if name == "cntr" {
+                command.arg("mount");
+            }
+            let output = finish(command.args(["/etc", &home]))?;
+            contains(&text(&output.stderr), "ot permitted")?;
+            same(name, output.status.success(), false)?;
+        }
+        // The engines' tools are run as the caller.
+        let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut asking = user.command(&user.program());
+        finish(
+            asking
+                .args(["attach", "podman://web", "--", "true"])
+                .env("PATH", path),
+        )?;
+        let caps = finish(user.command("cat").arg(&seen))?;
+        let none = "Cap: 0000000000000000";
+        let caps = text(&caps.stdout)
+            .replace("Inh", "")
+            .replace("Prm", "")
+            .replace("Eff", "")
+            .replace("Amb", "");
+        same(
+            "tools",
+            caps.replace('\t', " ").lines().all(|line| line == none),
+            true,
+        )?;
+        same("tools ran", caps.is_empty(), false)?;
+        // The user's own containers are entered as the user.
+        let own = user.unshare(&["-Urm"])?;
+        let script = "id -u; cat /etc/shadow 2>/dev/null || echo refused";
+        same(
+            "own container",
+            user.sh(&own, &[], script)?,
+            "0\nrefused\n".to_owned(),
+        )?;
+    }
+    user.give(&format!(
+        "{}=p",
+        CAPABILITIES.replace(",cap_sys_ptrace", "")
+    ))?;
+    let output = user.cntr(&["attach", &pid, "--", "true"])?;
+    same("code", output.status.code(), Some(125))?;
+    contains(&text(&output.stderr), "the program lacks CAP_SYS_PTRACE")
+}
+
+fn doctor_says_what_the_user_can_do() -> Result<(), Failed> {
+    let user = User::new()?;
+    let output = user.cntr(&["doctor"])?;
+    let said = text(&output.stdout);
+    contains(&said, "sessions in your own containers")?;
+    contains(&said, "protocol 7.")?;
+    same("code", output.status.code(), Some(0))?;
+    user.give(&format!("{CAPABILITIES}=p"))?;
+    let output = user.cntr(&["doctor"])?;
+    contains(
+        &text(&output.stdout),
+        "file capabilities: sessions in every container",
+    )?;
+    same("code", output.status.code(), Some(0))?;
+    user.give(&format!("{}=p", CAPABILITIES.replace(",cap_setuid", "")))?;
+    let output = user.cntr(&["doctor"])?;
+    contains(
+        &text(&output.stdout),
+        "file capabilities without CAP_SETUID",
+    )
 }
 
 /// The host's mounts, and what this test has in its own directory.

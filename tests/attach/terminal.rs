@@ -33,7 +33,7 @@ pub const CASES: &[Case] = crate::cases! {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A terminal with cntr in it.
-struct Terminal {
+pub struct Terminal {
     master: File,
     slave: OwnedFd,
     child: Child,
@@ -42,6 +42,13 @@ struct Terminal {
 
 impl Terminal {
     fn open(arguments: &[&str]) -> Result<Terminal, Failed> {
+        let mut command = Command::new(CNTR);
+        command.args(arguments);
+        Terminal::with(&command)
+    }
+
+    /// A terminal with a program in it that becomes cntr.
+    pub fn with(command: &Command) -> Result<Terminal, Failed> {
         let pty = openpty(
             &Size {
                 ws_row: 24,
@@ -53,8 +60,9 @@ impl Terminal {
         )?;
         let stdio = || pty.slave.try_clone().map(Stdio::from);
         let child = Command::new("setsid")
-            .args(["--ctty", "--wait", CNTR])
-            .args(arguments)
+            .args(["--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args())
             .env("TERM", "dumb")
             .env("PS1", "$ ")
             .stdin(stdio()?)
@@ -74,12 +82,12 @@ impl Terminal {
         Terminal::open(&[&["attach", pid.as_str(), "--"], command].concat())
     }
 
-    fn type_in(&mut self, text: &str) -> Result<(), Failed> {
+    pub fn type_in(&mut self, text: &str) -> Result<(), Failed> {
         Ok(self.master.write_all(text.as_bytes())?)
     }
 
     /// Waits until `text` was printed, and forgets what was printed up to there.
-    fn expect(&mut self, text: &str) -> Result<String, Failed> {
+    pub fn expect(&mut self, text: &str) -> Result<String, Failed> {
         let start = Instant::now();
         loop {
             if let Some(at) = self.seen.find(text) {
@@ -98,7 +106,7 @@ impl Terminal {
         }
     }
 
-    fn code(&mut self) -> Result<Option<i32>, Failed> {
+    pub fn code(&mut self) -> Result<Option<i32>, Failed> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
