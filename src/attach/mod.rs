@@ -65,6 +65,16 @@ pub const BASE: &str = "/var/lib/cntr";
 /// How much of a container's passwd file is read for a home directory.
 const PASSWD: u64 = 1 << 20;
 
+/// Whether a command gets a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TerminalWish {
+    /// If the caller has one on both sides.
+    #[default]
+    IfCaller,
+    /// In any case; if standard input is no terminal, nothing is typed.
+    Always,
+}
+
 /// What the user wants of a session.
 #[derive(Clone, Debug)]
 pub struct Wishes {
@@ -72,6 +82,8 @@ pub struct Wishes {
     pub command: Vec<OsString>,
     /// Variables to set.
     pub settings: Vec<Setting>,
+    /// Whether the command gets a terminal.
+    pub terminal: TerminalWish,
     /// Where to start; by default where the container's files are.
     pub directory: Option<PathBuf>,
     /// Where the container's files are.
@@ -91,6 +103,7 @@ impl Default for Wishes {
         Wishes {
             command: Vec::new(),
             settings: Vec::new(),
+            terminal: TerminalWish::default(),
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
@@ -145,7 +158,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         arguments: arguments(&wishes.command, shell)?,
         environment,
         directory: WorkingDirectory::Path(directory),
-        streams: streams(),
+        streams: streams(wishes.terminal),
         signals: signals.before(),
         umask: None,
     };
@@ -175,7 +188,7 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
     let (target, namespaces, cgroups) = open(pid, wishes)?;
     let caller = Environment::own();
-    let streams = streams();
+    let streams = streams(wishes.terminal);
     let mut environment = containers_environment(&target);
     if matches!(streams, Streams::Terminal(_)) {
         environment.set_default(
@@ -223,8 +236,8 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
     Ok((target, namespaces, cgroups))
 }
 
-fn streams() -> Streams {
-    if pty::wanted() {
+fn streams(wish: TerminalWish) -> Streams {
+    if wish == TerminalWish::Always || pty::wanted() {
         Streams::Terminal(Pty::open().ok())
     } else {
         Streams::Own

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use nix::unistd::Pid;
 
 use super::Global;
+use super::env_file::{self, EnvFileError};
 use super::mount_options::cache;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
-use crate::attach::{self, Wishes};
+use crate::attach::{self, TerminalWish, Wishes, pty};
 use crate::fs::CachePolicy;
 use crate::resolve::{self, Engine, Reference};
 
@@ -46,12 +48,21 @@ pub struct AttachArgs {
 /// What `attach` and `exec` have in common.
 #[derive(clap::Args, Debug)]
 pub struct SessionArgs {
-    /// Where to look for the container [default: everywhere]
-    #[arg(short = 't', long = "type", value_name = "TYPE", value_delimiter = ',')]
+    /// Where to look for the container [default: everywhere]; `-t TYPE` for short
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<Engine>,
+    /// Keep standard input open, as it always is; with -t it has to be a terminal
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal [default: if standard input and output are terminals]; before a TYPE: see --type
+    #[arg(short, long)]
+    pub tty: bool,
     /// Set a variable, or pass on the caller's value of it; can be given several times
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<Setting>,
+    /// Set the variables in a file: lines NAME=VALUE, or NAME for the caller's value; --env comes after it
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// Directory to start in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
@@ -72,6 +83,10 @@ Examples:
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
+
+With -i and -t it is called as docker exec is: a terminal if both are given, else it is an error that standard input is none; with
+-t alone the output is a terminal's, and there is no input unless it is typed. A -t before a TYPE is --type, before anything else
+--tty.
 
 A number is a process if there is one, else the start of an id. All engines whose tool is installed are asked at once.
 
@@ -100,18 +115,40 @@ impl SessionArgs {
         Ok(found.pid)
     }
 
+    /// What --env-file and --env say about variables, in the order in which it counts.
+    pub(super) fn settings(&self) -> Result<Vec<Setting>, EnvFileError> {
+        let mut settings = Vec::new();
+        for path in &self.env_file {
+            settings.extend(env_file::read(path)?);
+        }
+        settings.extend_from_slice(&self.env);
+        Ok(settings)
+    }
+
+    /// Whether the command gets a terminal.
+    pub(super) fn terminal(&self) -> anyhow::Result<TerminalWish> {
+        if !self.tty {
+            return Ok(TerminalWish::IfCaller);
+        }
+        if self.interactive && !pty::is_terminal(pty::stdin()) {
+            bail!("the input device is not a TTY: leave out -t, or -i if there is nothing to type");
+        }
+        Ok(TerminalWish::Always)
+    }
+
     /// What the session code calls the same.
-    pub(super) fn wishes(&self, command: &[OsString]) -> Wishes {
-        Wishes {
+    pub(super) fn wishes(&self, command: &[OsString]) -> anyhow::Result<Wishes> {
+        Ok(Wishes {
             command: command.to_vec(),
-            settings: self.env.clone(),
+            settings: self.settings()?,
+            terminal: self.terminal()?,
             directory: self.workdir.clone(),
             base: attach::base_directory(),
             access: None,
             cache: CachePolicy::default(),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
-        }
+        })
     }
 }
 
@@ -120,7 +157,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
         cache: args.cache.unwrap_or_default(),
-        ..args.session.wishes(&args.command)
+        ..args.session.wishes(&args.command)?
     };
     let pid = args.session.find(&args.target)?;
     conclude(attach::attach(pid, &wishes))

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use super::Global;
 use super::attach::{SessionArgs, conclude};
-use crate::attach::{self, inside};
+use crate::attach::{self, Wishes, inside};
 use crate::resolve::Reference;
 
 /// Run a command of the container's own, without the host's files
@@ -36,12 +36,12 @@ pub struct ExecArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  cntr exec web /bin/sh                   like docker exec: the container's root, user, environment, directory
+  cntr exec -it web /bin/sh               like docker exec: the container's root, user, environment, directory
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
 
 /// Runs `cntr exec`.
 pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = args.session.wishes(&args.command);
+    let wishes = args.session.wishes(&args.command)?;
     match &args.target {
         Some(target) => {
             let pid = args.session.find(target).map_err(|error| {
@@ -53,12 +53,12 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
             })?;
             conclude(attach::exec(pid, &wishes))
         }
-        None => run_inside(args),
+        None => run_inside(args, &wishes),
     }
 }
 
 /// Runs the command in the container that the session this process is in belongs to.
-fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
+fn run_inside(args: &ExecArgs, wishes: &Wishes) -> anyhow::Result<ExitCode> {
     let Some(session) = inside::Session::find() else {
         bail!(
             "this is no session of `cntr attach`: say which container is meant, as in `cntr exec NAME -- COMMAND`"
@@ -75,7 +75,7 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         .workdir
         .clone()
         .unwrap_or_else(|| PathBuf::from("/"));
-    conclude(Err(session.execute(command, &args.session.env, &directory)))
+    conclude(Err(session.execute(command, &wishes.settings, &directory)))
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 mod attach;
 mod demo;
 mod doctor;
+mod env_file;
 mod exec;
 mod mount;
 mod mount_helper;
 mod mount_options;
 mod run;
+mod shorthand;
 mod stat;
 
 use std::ffi::{CStr, OsStr, OsString};
@@ -92,7 +94,8 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
     if arguments.first().is_some_and(is_mount_helper) {
         return finish(mount_helper::main(arguments));
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments = shorthand::expand(arguments, &command());
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
