@@ -21,6 +21,7 @@ pub mod devices;
 pub mod environment;
 pub mod handshake;
 pub mod inside;
+pub mod label;
 pub mod mounts;
 pub mod namespaces;
 pub mod pty;
@@ -48,6 +49,7 @@ use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
 use self::environment::{Environment, Setting, home_of};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
+use self::label::{LabelWish, Labels, Loaded, Module, Proc};
 use self::mounts::Plan;
 use self::namespaces::Namespaces;
 use self::pty::Pty;
@@ -92,6 +94,10 @@ pub struct Wishes {
     pub access: Option<Access>,
     /// How long what is seen of the host's files may be cached.
     pub cache: CachePolicy,
+    /// The AppArmor profile of the command.
+    pub apparmor: LabelWish,
+    /// The SELinux context of the command.
+    pub selinux: LabelWish,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -108,6 +114,8 @@ impl Default for Wishes {
             base: PathBuf::from(BASE),
             access: None,
             cache: CachePolicy::default(),
+            apparmor: LabelWish::Target,
+            selinux: LabelWish::Target,
             deadline: DEADLINE,
             fault: None,
         }
@@ -161,6 +169,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         streams: streams(wishes.terminal),
         signals: signals.before(),
         umask: None,
+        labels: labels(&target, wishes)?,
     };
     let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
@@ -212,6 +221,7 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         streams,
         signals: signals.before(),
         umask: Some(target.status.umask),
+        labels: labels(&target, wishes)?,
     };
     let session = Session {
         target,
@@ -234,6 +244,19 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
         return Err(Failure::new(Step::OpenCgroups, cgroup, reason).remedy("resume it first"));
     }
     Ok((target, namespaces, cgroups))
+}
+
+/// The labels of the target's security modules, and where to write them.
+fn labels(target: &Target, wishes: &Wishes) -> Result<(Labels, Proc), Failure> {
+    let failed = |error| Failure::system(Step::OpenTarget, "/proc", error);
+    let proc = Proc::open().map_err(failed)?;
+    let own = proc.own().map_err(failed)?;
+    let of_each = [
+        (Module::AppArmor, &wishes.apparmor),
+        (Module::SeLinux, &wishes.selinux),
+    ];
+    let labels = Labels::plan(target.directory(), own.as_fd(), Loaded::here(), of_each)?;
+    Ok((labels, proc))
 }
 
 fn streams(wish: TerminalWish) -> Streams {

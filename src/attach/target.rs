@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -149,6 +149,12 @@ impl Target {
             Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Its directory in `/proc`.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
     }
 
     /// Whether the process still runs.

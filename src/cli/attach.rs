@@ -13,6 +13,7 @@ use super::env_file::{self, EnvFileError};
 use super::mount_options::cache;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
+use crate::attach::label::LabelWish;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
@@ -66,6 +67,12 @@ pub struct SessionArgs {
     /// Directory to start in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// AppArmor profile of the command, or `off` for cntr's own [default: the container's]
+    #[arg(long, value_name = "PROFILE|off")]
+    pub apparmor: Option<LabelWish>,
+    /// SELinux context of the command, or `off` for cntr's own [default: the container's]
+    #[arg(long, value_name = "CONTEXT|off")]
+    pub selinux: Option<LabelWish>,
     /// Fail at a step of the set-up, for tests: STEP, STEP:kill or STEP:hang
     #[arg(long, hide = true)]
     pub fail_at: Option<Fault>,
@@ -146,6 +153,8 @@ impl SessionArgs {
             base: attach::base_directory(),
             access: None,
             cache: CachePolicy::default(),
+            apparmor: self.apparmor.clone().unwrap_or_default(),
+            selinux: self.selinux.clone().unwrap_or_default(),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
         })
