@@ -24,6 +24,7 @@ pub mod inside;
 pub mod label;
 pub mod mounts;
 pub mod namespaces;
+pub mod preview;
 pub mod pty;
 pub mod server;
 pub mod session;
@@ -52,6 +53,7 @@ use self::handshake::{DEADLINE, Deadline, Failure, inject};
 use self::label::{LabelWish, Labels, Loaded, Module, Proc};
 use self::mounts::Plan;
 use self::namespaces::Namespaces;
+use self::preview::{Preview, Show};
 use self::pty::Pty;
 use self::server::StartError;
 use self::session::{Root, Session};
@@ -98,6 +100,8 @@ pub struct Wishes {
     pub apparmor: LabelWish,
     /// The SELinux context of the command.
     pub selinux: LabelWish,
+    /// What to show the plan to instead of carrying it out.
+    pub dry_run: Option<Show>,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -116,6 +120,7 @@ impl Default for Wishes {
             cache: CachePolicy::default(),
             apparmor: LabelWish::Target,
             selinux: LabelWish::Target,
+            dry_run: None,
             deadline: DEADLINE,
             fault: None,
         }
@@ -172,6 +177,11 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         labels: labels(&target, wishes)?,
     };
     let view = View::new(&target, &namespaces, &plan, wishes.access, wishes.cache);
+    if let Some(show) = wishes.dry_run {
+        let with = Some((&plan, &view));
+        let preview = Preview::new(&target, &namespaces, &cgroups, &command, with);
+        return preview.show(show);
+    }
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
@@ -223,6 +233,9 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
         umask: Some(target.status.umask),
         labels: labels(&target, wishes)?,
     };
+    if let Some(show) = wishes.dry_run {
+        return Preview::new(&target, &namespaces, &cgroups, &command, None).show(show);
+    }
     let session = Session {
         target,
         namespaces,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::bail;
 use nix::unistd::Pid;
 
-use super::Global;
 use super::env_file::{self, EnvFileError};
 use super::mount_options::cache;
+use super::{Global, dry_run};
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::label::LabelWish;
+use crate::attach::preview::Show;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
@@ -67,6 +68,9 @@ pub struct SessionArgs {
     /// Directory to start in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Print what would be done and do nothing: what is joined, mounted and taken over, and why
+    #[arg(long)]
+    pub dry_run: bool,
     /// AppArmor profile of the command, or `off` for cntr's own [default: the container's]
     #[arg(long, value_name = "PROFILE|off")]
     pub apparmor: Option<LabelWish>,
@@ -89,6 +93,7 @@ Examples:
   cntr attach 1234 vim /var/lib/cntr/etc/app.conf
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
+  cntr attach --dry-run web               what would be joined, mounted and taken over
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
 With -i and -t it is called as docker exec is: a terminal if both are given, else it is an error that standard input is none; with
@@ -144,7 +149,12 @@ impl SessionArgs {
     }
 
     /// What the session code calls the same.
-    pub(super) fn wishes(&self, command: &[OsString]) -> anyhow::Result<Wishes> {
+    pub(super) fn wishes(&self, command: &[OsString], global: &Global) -> anyhow::Result<Wishes> {
+        let show: Show = if global.json {
+            dry_run::json
+        } else {
+            dry_run::table
+        };
         Ok(Wishes {
             command: command.to_vec(),
             settings: self.settings()?,
@@ -155,6 +165,7 @@ impl SessionArgs {
             cache: CachePolicy::default(),
             apparmor: self.apparmor.clone().unwrap_or_default(),
             selinux: self.selinux.clone().unwrap_or_default(),
+            dry_run: self.dry_run.then_some(show),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
         })
@@ -162,11 +173,11 @@ impl SessionArgs {
 }
 
 /// Runs `cntr attach`.
-pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
+pub fn run(args: &AttachArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
         cache: args.cache.unwrap_or_default(),
-        ..args.session.wishes(&args.command)?
+        ..args.session.wishes(&args.command, global)?
     };
     let pid = args.session.find(&args.target)?;
     conclude(attach::attach(pid, &wishes))

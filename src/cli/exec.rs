@@ -40,8 +40,8 @@ Examples:
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
 
 /// Runs `cntr exec`.
-pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = args.session.wishes(&args.command)?;
+pub fn run(args: &ExecArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let wishes = args.session.wishes(&args.command, global)?;
     match &args.target {
         Some(target) => {
             let pid = args.session.find(target).map_err(|error| {
@@ -59,6 +59,9 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
 
 /// Runs the command in the container that the session this process is in belongs to.
 fn run_inside(args: &ExecArgs, wishes: &Wishes) -> anyhow::Result<ExitCode> {
+    if wishes.dry_run.is_some() {
+        bail!("--dry-run needs a container: inside a session nothing is joined");
+    }
     let Some(session) = inside::Session::find() else {
         bail!(
             "this is no session of `cntr attach`: say which container is meant, as in `cntr exec NAME -- COMMAND`"

@@ -3,6 +3,7 @@
 mod attach;
 mod demo;
 mod doctor;
+mod dry_run;
 mod env_file;
 mod exec;
 mod mount;
