@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
+use clap_complete::engine::ArgValueCompleter;
 use nix::unistd::Pid;
 
 use super::env_file::{self, EnvFileError};
 use super::mount_options::cache;
-use super::{Global, dry_run};
+use super::{Global, dry_run, names};
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
 use crate::attach::label::LabelWish;
@@ -27,7 +28,7 @@ use crate::resolve::{self, Engine, Reference};
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
     /// The container: its name or id, the number of a process of it, or SCHEME://NAME as in docker://web
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = ArgValueCompleter::new(names::complete))]
     pub target: Reference,
     /// Command to run [default: $SHELL -l]
     #[arg(

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::Global;
 use super::attach::{SessionArgs, conclude};
+use super::{Global, names};
 use crate::attach::{self, Wishes, inside};
 use crate::resolve::Reference;
 
@@ -21,7 +22,7 @@ use crate::resolve::Reference;
 pub struct ExecArgs {
     /// The container: its name or id, the number of a process of it, or SCHEME://NAME; not needed inside a session
     // What follows `--` is the command, whether a target came before it or not.
-    #[arg(value_name = "CONTAINER", value_terminator = "--")]
+    #[arg(value_name = "CONTAINER", value_terminator = "--", add = ArgValueCompleter::new(names::complete))]
     pub target: Option<Reference>,
     /// Command to run [default: sh]
     #[arg(

@@ -10,6 +10,7 @@ mod names;
 mod parameter;
 mod process;
 mod setup;
+mod shell;
 mod terminal;
 mod tools;
 
@@ -65,6 +66,7 @@ fn main() {
         ("names", names::CASES),
         ("process", process::CASES),
         ("setup", setup::CASES),
+        ("shell", shell::CASES),
         ("terminal", terminal::CASES),
         ("tools", tools::CASES),
     ];
