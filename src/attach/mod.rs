@@ -14,6 +14,7 @@
 //!
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
+pub mod build;
 pub mod capabilities;
 pub mod cgroup;
 pub mod command;
@@ -88,7 +89,7 @@ pub struct Wishes {
     pub settings: Vec<Setting>,
     /// Whether the command gets a terminal.
     pub terminal: TerminalWish,
-    /// Where to start; by default where the container's files are.
+    /// Where to start; by default where the container's files are, or where a build of Nix has stopped.
     pub directory: Option<PathBuf>,
     /// Where the container's files are.
     pub base: PathBuf,
@@ -166,6 +167,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let directory = wishes
         .directory
         .clone()
+        .or_else(|| build::directory(&target).map(|below| plan.base.join(below)))
         .unwrap_or_else(|| plan.base.clone());
     let command = Command {
         arguments: arguments(&wishes.command, shell)?,

@@ -6,8 +6,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -149,6 +150,14 @@ impl Target {
             Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What a link of its directory in `/proc` says.
+    ///
+    /// # Errors
+    /// `ENOENT` once it has ended.
+    pub fn link(&self, name: &str) -> io::Result<PathBuf> {
+        Ok(readlinkat(&self.proc, name)?.into())
     }
 
     /// Its directory in `/proc`.

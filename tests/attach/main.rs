@@ -9,6 +9,7 @@ mod names;
 #[path = "../support/parameter.rs"]
 mod parameter;
 mod process;
+mod sandbox;
 mod setup;
 mod shell;
 mod terminal;
@@ -65,6 +66,7 @@ fn main() {
         ("files", files::CASES),
         ("names", names::CASES),
         ("process", process::CASES),
+        ("sandbox", sandbox::CASES),
         ("setup", setup::CASES),
         ("shell", shell::CASES),
         ("terminal", terminal::CASES),
