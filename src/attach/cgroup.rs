@@ -193,6 +193,11 @@ impl Cgroups {
         cgroups
     }
 
+    /// What they are called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Moves the calling process into them. Returns what was joined and what was refused, with the reason.
     pub fn join(self) -> (Vec<String>, Vec<String>) {
         let mut joined = Vec::new();

@@ -23,6 +23,7 @@ use super::capabilities;
 use super::cgroup::Cgroups;
 use super::environment::{DEFAULT_PATH, Environment};
 use super::handshake::{Failure, Message, Reporter};
+use super::label::{Labels, Proc};
 use super::namespaces::{Kind, Namespaces};
 use super::pty::Pty;
 use super::status::{Limit, Status, to_inside};
@@ -64,6 +65,8 @@ pub struct Command {
     pub signals: SigSet,
     /// Its file mode creation mask; `None` keeps cntr's.
     pub umask: Option<u32>,
+    /// The labels it gets, by way of the host's `/proc`.
+    pub labels: (Labels, Proc),
 }
 
 /// What a session that sees the host's files has of the container.
@@ -120,6 +123,8 @@ fn prepare(
     }
     reporter.step(Step::Limits)?;
     take_limits(&target.limits, reporter);
+    reporter.step(Step::Labels)?;
+    take_labels(&command.labels, reporter)?;
     reporter.step(Step::Credentials)?;
     take_ids(&target.status, reporter)?;
     // What fs.suid_dumpable says counts after a change of ids.
@@ -146,11 +151,7 @@ fn prepare(
     }
     plan.apply()
         .map_err(|(set, error)| Failure::system(Step::Capabilities, set, error))?;
-    if target.status.seccomp != 0 {
-        reporter.note(
-            "the target's seccomp filter is not taken over: the kernel has no way to copy one",
-        );
-    }
+    reporter.note(target.status.seccomp.to_string());
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| Failure::system(Step::Capabilities, "parent death signal", error))?;
     if let Some(mask) = command.umask {
@@ -160,7 +161,23 @@ fn prepare(
     enter_directory(&command.directory)
 }
 
+fn take_labels((labels, proc): &(Labels, Proc), reporter: &Reporter) -> Result<(), Failure> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let own = proc
+        .own()
+        .map_err(|error| Failure::system(Step::Labels, "/proc/self", error))?;
+    labels.apply(own.as_fd())?;
+    for label in labels.describe() {
+        reporter.note(format!("label: {label}"));
+    }
+    Ok(())
+}
+
 fn take_limits(limits: &[Limit], reporter: &Reporter) {
+    let all: Vec<String> = limits.iter().map(ToString::to_string).collect();
+    reporter.note(format!("the target's limits: {}", all.join(", ")));
     for limit in limits {
         let resource = limit.resource;
         let Ok((_, own_hard)) = getrlimit(resource) else {

@@ -15,6 +15,7 @@
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
 pub mod bind;
+pub mod build;
 pub mod capabilities;
 pub mod cgroup;
 pub mod command;
@@ -23,9 +24,11 @@ pub mod entry;
 pub mod environment;
 pub mod handshake;
 pub mod inside;
+pub mod label;
 pub mod mounts;
 pub mod namespaces;
 pub mod passwd;
+pub mod preview;
 pub mod privileges;
 pub mod pty;
 pub mod server;
@@ -53,9 +56,11 @@ use self::command::{Command, Streams, WorkingDirectory};
 use self::entry::Wanted;
 use self::environment::{Environment, Setting};
 use self::handshake::{DEADLINE, Deadline, Failure, inject};
+use self::label::{LabelWish, Labels, Loaded, Module, Proc};
 use self::mounts::Plan;
 use self::namespaces::{Kind, Namespaces};
 use self::passwd::{Accounts, UserSpec};
+use self::preview::{Preview, Show};
 use self::pty::Pty;
 use self::server::StartError;
 use self::session::{Root, Session};
@@ -70,6 +75,16 @@ use crate::sys::pinned::Pinned;
 /// Where the container's files are in a session unless `CNTR_BASE_DIR` says otherwise.
 pub const BASE: &str = "/var/lib/cntr";
 
+/// Whether a command gets a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TerminalWish {
+    /// If the caller has one on both sides.
+    #[default]
+    IfCaller,
+    /// In any case; if standard input is no terminal, nothing is typed.
+    Always,
+}
+
 /// What the user wants of a session.
 #[derive(Clone, Debug)]
 pub struct Wishes {
@@ -77,7 +92,9 @@ pub struct Wishes {
     pub command: Vec<OsString>,
     /// Variables to set.
     pub settings: Vec<Setting>,
-    /// Where to start; by default where the container's files are.
+    /// Whether the command gets a terminal.
+    pub terminal: TerminalWish,
+    /// Where to start; by default where the container's files are, or where a build of Nix has stopped.
     pub directory: Option<PathBuf>,
     /// Where the container's files are.
     pub base: PathBuf,
@@ -89,6 +106,12 @@ pub struct Wishes {
     pub cache: CachePolicy,
     /// Whose files on the host new ones become, and whose home is the session's; by default those of who makes them.
     pub effective_user: Option<UserSpec>,
+    /// The AppArmor profile of the command.
+    pub apparmor: LabelWish,
+    /// The SELinux context of the command.
+    pub selinux: LabelWish,
+    /// What to show the plan to instead of carrying it out.
+    pub dry_run: Option<Show>,
     /// How long the set-up may take.
     pub deadline: Duration,
     /// A fault to inject.
@@ -100,12 +123,16 @@ impl Default for Wishes {
         Wishes {
             command: Vec::new(),
             settings: Vec::new(),
+            terminal: TerminalWish::default(),
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
             binds: Vec::new(),
             cache: CachePolicy::default(),
             effective_user: None,
+            apparmor: LabelWish::Target,
+            selinux: LabelWish::Target,
+            dry_run: None,
             deadline: DEADLINE,
             fault: None,
         }
@@ -162,14 +189,16 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     let directory = wishes
         .directory
         .clone()
+        .or_else(|| build::directory(&target).map(|below| plan.base.join(below)))
         .unwrap_or_else(|| plan.base.clone());
     let command = Command {
         arguments: arguments(&wishes.command, shell)?,
         environment,
         directory: WorkingDirectory::Path(directory),
-        streams: streams(),
+        streams: streams(wishes.terminal),
         signals: signals.before(),
         umask: None,
+        labels: labels(&target, wishes)?,
     };
     let mut view = View::new(
         tree,
@@ -192,6 +221,11 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     }
     let points = binds.iter().filter_map(|bind| bind.point(&plan));
     view.points.extend(points);
+    if let Some(show) = wishes.dry_run {
+        let with = Some((&plan, &view, wishes.binds.as_slice()));
+        let preview = Preview::new(&target, &namespaces, &cgroups, &command, with);
+        return preview.show(show);
+    }
     let opened = match view.open(&signals, deadline, wishes.fault) {
         Ok(made) => made,
         Err(StartError::Failed(failure)) => return Err(failure),
@@ -229,7 +263,7 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
     let (target, namespaces, cgroups) = open(process, wishes, Wanted::Container)?;
     let caller = Environment::own();
-    let streams = streams();
+    let streams = streams(wishes.terminal);
     let mut environment = containers_environment(&target);
     if matches!(streams, Streams::Terminal(_)) {
         environment.set_default(
@@ -253,7 +287,11 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
         streams,
         signals: signals.before(),
         umask: Some(target.status.umask),
+        labels: labels(&target, wishes)?,
     };
+    if let Some(show) = wishes.dry_run {
+        return Preview::new(&target, &namespaces, &cgroups, &command, None).show(show);
+    }
     let session = Session {
         target,
         namespaces,
@@ -300,8 +338,21 @@ fn open_binds(
     specs.iter().map(open).collect()
 }
 
-fn streams() -> Streams {
-    if pty::wanted() {
+/// The labels of the target's security modules, and where to write them.
+fn labels(target: &Target, wishes: &Wishes) -> Result<(Labels, Proc), Failure> {
+    let failed = |error| Failure::system(Step::OpenTarget, "/proc", error);
+    let proc = Proc::open().map_err(failed)?;
+    let own = proc.own().map_err(failed)?;
+    let of_each = [
+        (Module::AppArmor, &wishes.apparmor),
+        (Module::SeLinux, &wishes.selinux),
+    ];
+    let labels = Labels::plan(target.directory(), own.as_fd(), Loaded::here(), of_each)?;
+    Ok((labels, proc))
+}
+
+fn streams(wish: TerminalWish) -> Streams {
+    if wish == TerminalWish::Always || pty::wanted() {
         Streams::Terminal(Pty::open().ok())
     } else {
         Streams::Own

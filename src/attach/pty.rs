@@ -34,10 +34,15 @@ pub fn stdout() -> BorrowedFd<'static> {
     STDOUT.get_or_init(io::stdout).as_fd()
 }
 
+/// Whether `fd` is a terminal.
+#[must_use]
+pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+    nix::unistd::isatty(fd) == Ok(true)
+}
+
 /// Whether a command needs a terminal: if cntr has one on both sides.
 #[must_use]
 pub fn wanted() -> bool {
-    let is_terminal = |fd| nix::unistd::isatty(fd) == Ok(true);
     is_terminal(stdin()) && is_terminal(stdout())
 }
 
@@ -132,7 +137,7 @@ impl Drop for RawMode {
 
 /// Gives `master` the size of the caller's terminal.
 pub fn copy_size(master: BorrowedFd<'_>) {
-    if let Ok(size) = terminal::size(stdin()) {
+    if let Ok(size) = terminal::size(stdin()).or_else(|_| terminal::size(stdout())) {
         // Fails only if the command's side is gone, and then nobody looks at the size.
         let _ = terminal::set_size(master, &size);
     }

@@ -136,6 +136,16 @@ impl Tree {
         })
     }
 
+    /// What it is called where it is described.
+    #[must_use]
+    pub fn description(&self) -> String {
+        if self.namespace.is_some() {
+            format!("the root of {}", self.name)
+        } else {
+            format!("{} of the host", self.name)
+        }
+    }
+
     /// What the file system watches and looks at to know what is mounted in the tree.
     ///
     /// # Errors

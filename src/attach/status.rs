@@ -1,5 +1,6 @@
 //! What `/proc/PID/status`, `/proc/PID/limits` and the id maps say about a process.
 
+use std::fmt;
 use std::str::FromStr;
 
 use nix::sys::resource::Resource;
@@ -31,8 +32,8 @@ pub struct Status {
     pub ambient: CapSet,
     /// Whether exec can never give privileges.
     pub no_new_privs: bool,
-    /// Mode of seccomp: 0 off, 1 strict, 2 filter.
-    pub seccomp: u32,
+    /// How seccomp restricts it.
+    pub seccomp: Seccomp,
     /// File mode creation mask.
     pub umask: u32,
 }
@@ -65,13 +66,57 @@ impl Status {
             bounding: caps("CapBnd")?,
             ambient: caps("CapAmb").unwrap_or_default(),
             no_new_privs: field("NoNewPrivs") == Some("1"),
-            seccomp: field("Seccomp")
-                .and_then(|mode| mode.parse().ok())
-                .unwrap_or(0),
+            seccomp: Seccomp::new(
+                field("Seccomp").unwrap_or("0"),
+                field("Seccomp_filters").and_then(|count| count.parse().ok()),
+            ),
             umask: field("Umask")
                 .and_then(|mask| u32::from_str_radix(mask, 8).ok())
                 .unwrap_or(0o022),
         })
+    }
+}
+
+/// What seccomp(2) does to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Nothing.
+    Off,
+    /// It may read, write, return and exit (mode 1).
+    Strict,
+    /// Programs decide about each of its system calls (mode 2); how many, from Linux 5.9 on.
+    Filter(Option<u32>),
+}
+
+impl Seccomp {
+    fn new(mode: &str, filters: Option<u32>) -> Seccomp {
+        match mode {
+            "1" => Seccomp::Strict,
+            "2" => Seccomp::Filter(filters),
+            _ => Seccomp::Off,
+        }
+    }
+}
+
+impl fmt::Display for Seccomp {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seccomp::Off => out.write_str("the target has no seccomp filter"),
+            Seccomp::Strict => out.write_str(
+                "the target's strict mode of seccomp (mode 1) is not taken over: nothing could be executed",
+            ),
+            Seccomp::Filter(count) => {
+                let count = match count {
+                    None => String::new(),
+                    Some(1) => ", 1 filter".to_owned(),
+                    Some(count) => format!(", {count} filters"),
+                };
+                write!(
+                    out,
+                    "the target's seccomp filter (mode 2{count}) is not taken over: the kernel has no way to copy one"
+                )
+            }
+        }
     }
 }
 
@@ -130,6 +175,24 @@ pub struct Limit {
     pub soft: u64,
     /// How far the soft limit may be raised.
     pub hard: u64,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: u64| {
+            if value == u64::MAX {
+                "unlimited".to_owned()
+            } else {
+                value.to_string()
+            }
+        };
+        let name = self.name.strip_prefix("Max ").unwrap_or(self.name);
+        write!(out, "{name} {}", value(self.soft))?;
+        if self.hard != self.soft {
+            write!(out, " of {}", value(self.hard))?;
+        }
+        Ok(())
+    }
 }
 
 const RESOURCES: &[(&str, Resource)] = &[
@@ -195,6 +258,26 @@ mod tests {
         let (soft, hard) =
             nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
         assert_eq!((files.soft, files.hard), (soft, hard));
+    }
+
+    #[test]
+    fn seccomp_and_limits_are_said() {
+        for (mode, filters, expected) in [
+            ("0", Some(0), "no seccomp filter"),
+            ("1", None, "(mode 1)"),
+            ("2", None, "(mode 2)"),
+            ("2", Some(1), "(mode 2, 1 filter)"),
+            ("2", Some(3), "(mode 2, 3 filters)"),
+        ] {
+            let text = Seccomp::new(mode, filters).to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+        let limits = parse_limits(
+            "Max open files            100                  200                  files\n\
+             Max core file size        unlimited            unlimited            bytes\n",
+        );
+        let said: Vec<String> = limits.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["core file size unlimited", "open files 100 of 200"]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ steps! {
     MountProc = "mount-proc", "mount /proc for the session";
     JoinCgroups = "join-cgroups", "join the target's cgroups";
     Limits = "limits", "take over the resource limits";
+    Labels = "labels", "take over the security labels";
     Credentials = "credentials", "take over user and groups";
     Terminal = "terminal", "open a terminal in the container";
     JoinUser = "join-user", "join the target's user namespace";

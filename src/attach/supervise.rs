@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, pthread_sigmask
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, read, write};
 
-use super::pty::{RawMode, copy_size, stdin, stdout};
+use super::pty::{RawMode, copy_size, is_terminal, stdin, stdout};
 use crate::sys::process::{self, Change, Patience};
 
 /// How a command ended.
@@ -104,18 +104,23 @@ impl Drop for Signals {
 /// The command's terminal, from the outside.
 pub struct Terminal {
     master: OwnedFd,
-    raw: RawMode,
+    /// None if standard input is no terminal.
+    raw: Option<RawMode>,
     /// Typed but not yet taken by the command.
     typed: VecDeque<u8>,
     input: bool,
     output: bool,
 }
 
+/// What a terminal takes for the end of the input: Ctrl-D, unless its modes are changed.
+const END_OF_INPUT: u8 = 4;
+
 /// What may be typed ahead.
 const TYPE_AHEAD: usize = 64 << 10;
 
 impl Terminal {
-    /// Connects the caller's terminal to the pty with this `master`.
+    /// Connects the caller's terminal to the pty with this `master`. If standard input is none, all that is typed is the end
+    /// of the input.
     ///
     /// # Errors
     /// Those of tcsetattr(3).
@@ -125,11 +130,16 @@ impl Terminal {
             FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
         )?;
         copy_size(master.as_fd());
+        let typing = is_terminal(stdin());
         Ok(Terminal {
             master,
-            raw: RawMode::enter()?,
-            typed: VecDeque::new(),
-            input: true,
+            raw: typing.then(RawMode::enter).transpose()?,
+            typed: if typing {
+                VecDeque::new()
+            } else {
+                VecDeque::from([END_OF_INPUT])
+            },
+            input: typing,
             output: true,
         })
     }
@@ -239,12 +249,15 @@ fn stop(command: Pid, terminal: Option<&Terminal>) {
 
 /// Stops cntr until somebody continues it.
 fn pause_self(terminal: Option<&Terminal>) {
-    if let Some(terminal) = terminal {
-        terminal.raw.suspend();
+    let raw = terminal.and_then(|terminal| terminal.raw.as_ref());
+    if let Some(raw) = raw {
+        raw.suspend();
     }
     let _ = raise(Signal::SIGSTOP);
+    if let Some(raw) = raw {
+        raw.resume();
+    }
     if let Some(terminal) = terminal {
-        terminal.raw.resume();
         copy_size(terminal.master.as_fd());
     }
 }

@@ -6,9 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::Pid;
 
@@ -164,6 +165,20 @@ impl Target {
         let theirs = fstat(theirs)?;
         let own = stat(format!("/proc/self/ns/{kind}").as_str())?;
         Ok((own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino))
+    }
+
+    /// What a link of its directory in `/proc` says.
+    ///
+    /// # Errors
+    /// `ENOENT` once it has ended.
+    pub fn link(&self, name: &str) -> io::Result<PathBuf> {
+        Ok(readlinkat(&self.proc, name)?.into())
+    }
+
+    /// Its directory in `/proc`.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
     }
 
     /// Whether the process still runs.

@@ -6,20 +6,24 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::Global;
+use super::env_file::{self, EnvFileError};
 use super::mount_options::cache;
+use super::{Global, dry_run, names};
 use crate::attach::bind::BindSpec;
 use crate::attach::environment::Setting;
 use crate::attach::handshake::{DEADLINE, Failure};
+use crate::attach::label::LabelWish;
 use crate::attach::passwd::UserSpec;
+use crate::attach::preview::Show;
 use crate::attach::source::Source;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
-use crate::attach::{self, Wishes};
+use crate::attach::{self, TerminalWish, Wishes, pty};
 use crate::fs::CachePolicy;
 use crate::resolve::{self, Engine, Reference};
 use crate::sys::pinned::Pinned;
@@ -29,7 +33,7 @@ use crate::sys::pinned::Pinned;
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
     /// The container: its name or id, the number of a process of it, or SCHEME://NAME as in docker://web
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = ArgValueCompleter::new(names::complete))]
     pub target: Reference,
     /// Command to run [default: $SHELL -l]
     #[arg(
@@ -61,15 +65,33 @@ pub struct AttachArgs {
 /// What `attach` and `exec` have in common.
 #[derive(clap::Args, Debug)]
 pub struct SessionArgs {
-    /// Where to look for the container [default: everywhere]
-    #[arg(short = 't', long = "type", value_name = "TYPE", value_delimiter = ',')]
+    /// Where to look for the container [default: everywhere]; `-t TYPE` for short
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<Engine>,
+    /// Keep standard input open, as it always is; with -t it has to be a terminal
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal [default: if standard input and output are terminals]; before a TYPE: see --type
+    #[arg(short, long)]
+    pub tty: bool,
     /// Set a variable, or pass on the caller's value of it; can be given several times
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<Setting>,
+    /// Set the variables in a file: lines NAME=VALUE, or NAME for the caller's value; --env comes after it
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// Directory to start in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Print what would be done and do nothing: what is joined, mounted and taken over, and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// AppArmor profile of the command, or `off` for cntr's own [default: the container's]
+    #[arg(long, value_name = "PROFILE|off")]
+    pub apparmor: Option<LabelWish>,
+    /// SELinux context of the command, or `off` for cntr's own [default: the container's]
+    #[arg(long, value_name = "CONTEXT|off")]
+    pub selinux: Option<LabelWish>,
     /// Fail at a step of the set-up, for tests: STEP, STEP:kill or STEP:hang
     #[arg(long, hide = true)]
     pub fail_at: Option<Fault>,
@@ -88,7 +110,12 @@ Examples:
   cntr attach --host ro web               look, but change nothing on the host
   cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
   cntr attach --bind /run/docker.sock web the host's Docker can be used in the session
+  cntr attach --dry-run web               what would be joined, mounted and taken over
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
+
+With -i and -t it is called as docker exec is: a terminal if both are given, else it is an error that standard input is none; with
+-t alone the output is a terminal's, and there is no input unless it is typed. A -t before a TYPE is --type, before anything else
+--tty.
 
 A number is a process, or the whole name of a container; the start of an id of digits only is docker://123. All engines whose
 tool is installed are asked at once.
@@ -140,22 +167,52 @@ impl SessionArgs {
         Ok(process)
     }
 
+    /// What --env-file and --env say about variables, in the order in which it counts.
+    pub(super) fn settings(&self) -> Result<Vec<Setting>, EnvFileError> {
+        let mut settings = Vec::new();
+        for path in &self.env_file {
+            settings.extend(env_file::read(path)?);
+        }
+        settings.extend_from_slice(&self.env);
+        Ok(settings)
+    }
+
+    /// Whether the command gets a terminal.
+    pub(super) fn terminal(&self) -> anyhow::Result<TerminalWish> {
+        if !self.tty {
+            return Ok(TerminalWish::IfCaller);
+        }
+        if self.interactive && !pty::is_terminal(pty::stdin()) {
+            bail!("the input device is not a TTY: leave out -t, or -i if there is nothing to type");
+        }
+        Ok(TerminalWish::Always)
+    }
+
     /// What the session code calls the same.
-    pub(super) fn wishes(&self, command: &[OsString]) -> Wishes {
-        Wishes {
+    pub(super) fn wishes(&self, command: &[OsString], global: &Global) -> anyhow::Result<Wishes> {
+        let show: Show = if global.json {
+            dry_run::json
+        } else {
+            dry_run::table
+        };
+        Ok(Wishes {
             command: command.to_vec(),
-            settings: self.env.clone(),
+            settings: self.settings()?,
+            terminal: self.terminal()?,
             directory: self.workdir.clone(),
             base: attach::base_directory(),
+            apparmor: self.apparmor.clone().unwrap_or_default(),
+            selinux: self.selinux.clone().unwrap_or_default(),
+            dry_run: self.dry_run.then_some(show),
             deadline: Duration::from_millis(self.deadline),
             fault: self.fail_at,
             ..Wishes::default()
-        }
+        })
     }
 }
 
 /// Runs `cntr attach`.
-pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
+pub fn run(args: &AttachArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let source = match &args.from {
         None => Source::Host,
         Some(From::Directory(path)) => Source::Directory(path.clone()),
@@ -171,7 +228,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
         binds: args.bind.clone(),
         cache: args.cache.unwrap_or_default(),
         effective_user: args.effective_user.clone(),
-        ..args.session.wishes(&args.command)
+        ..args.session.wishes(&args.command, global)?
     };
     let process = args.session.find(&args.target)?;
     conclude(attach::attach(process, source, &wishes))

@@ -69,14 +69,14 @@ impl Check {
 /// Runs `cntr doctor`.
 pub fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let mut checks = vec![kernel(), privileges(), device()];
-    let mut transport = "classic (/dev/fuse, a descriptor for each thread)";
+    let mut transport = CLASSIC;
     let mut data = "relayed";
     match offer() {
         Ok(negotiated) => {
             checks.extend(capabilities(&negotiated));
             let ring = io_uring(&negotiated);
             if ring.verdict == Verdict::Ok {
-                transport = "uring (FUSE over io_uring, a queue for each CPU)";
+                transport = IO_URING;
             }
             checks.push(ring);
             if passthrough(&negotiated).verdict == Verdict::Ok {
@@ -259,6 +259,19 @@ fn offer() -> Result<Negotiated, String> {
         DetachedMount::new(&MountOptions::default()).map_err(|error| chain(error.into()))?;
     probe(detached.device).map_err(|error| chain(error.into()))
 }
+
+/// How the requests of a session or mount travel.
+pub(super) fn transport() -> Result<&'static str, String> {
+    let negotiated = offer()?;
+    Ok(if io_uring(&negotiated).verdict == Verdict::Ok {
+        IO_URING
+    } else {
+        CLASSIC
+    })
+}
+
+const IO_URING: &str = "uring (FUSE over io_uring, a queue for each CPU)";
+const CLASSIC: &str = "classic (/dev/fuse, a descriptor for each thread)";
 
 fn capabilities(negotiated: &Negotiated) -> Vec<Check> {
     let offered = negotiated.offered;

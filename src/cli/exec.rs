@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::Global;
 use super::attach::{SessionArgs, conclude};
-use crate::attach::{self, inside};
+use super::{Global, names};
+use crate::attach::{self, Wishes, inside};
 use crate::resolve::Reference;
 
 /// Run a command of the container's own, without the host's files
@@ -21,7 +22,7 @@ use crate::resolve::Reference;
 pub struct ExecArgs {
     /// The container: its name or id, the number of a process of it, or SCHEME://NAME; not needed inside a session
     // What follows `--` is the command, whether a target came before it or not.
-    #[arg(value_name = "CONTAINER", value_terminator = "--")]
+    #[arg(value_name = "CONTAINER", value_terminator = "--", add = ArgValueCompleter::new(names::complete))]
     pub target: Option<Reference>,
     /// Command to run [default: sh]
     #[arg(
@@ -36,12 +37,12 @@ pub struct ExecArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  cntr exec web /bin/sh                   like docker exec: the container's root, user, environment, directory
+  cntr exec -it web /bin/sh               like docker exec: the container's root, user, environment, directory
   cntr exec -- cat /etc/os-release        inside a session of `cntr attach`: in the container that it belongs to";
 
 /// Runs `cntr exec`.
-pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
-    let wishes = args.session.wishes(&args.command);
+pub fn run(args: &ExecArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let wishes = args.session.wishes(&args.command, global)?;
     match &args.target {
         Some(target) => {
             let process = args.session.find(target).map_err(|error| {
@@ -53,12 +54,15 @@ pub fn run(args: &ExecArgs, _global: &Global) -> anyhow::Result<ExitCode> {
             })?;
             conclude(attach::exec(process, &wishes))
         }
-        None => run_inside(args),
+        None => run_inside(args, &wishes),
     }
 }
 
 /// Runs the command in the container that the session this process is in belongs to.
-fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
+fn run_inside(args: &ExecArgs, wishes: &Wishes) -> anyhow::Result<ExitCode> {
+    if wishes.dry_run.is_some() {
+        bail!("--dry-run needs a container: inside a session nothing is joined");
+    }
     let Some(session) = inside::Session::find() else {
         bail!(
             "this is no session of `cntr attach`: say which container is meant, as in `cntr exec NAME -- COMMAND`"
@@ -75,7 +79,7 @@ fn run_inside(args: &ExecArgs) -> anyhow::Result<ExitCode> {
         .workdir
         .clone()
         .unwrap_or_else(|| PathBuf::from("/"));
-    conclude(Err(session.execute(command, &args.session.env, &directory)))
+    conclude(Err(session.execute(command, &wishes.settings, &directory)))
 }
 
 #[cfg(test)]

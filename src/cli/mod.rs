@@ -1,15 +1,21 @@
 //! The command line: what was typed becomes a validated configuration, one file per subcommand.
 
 mod attach;
+mod completions;
 mod demo;
 mod doctor;
+mod dry_run;
+mod env_file;
 mod exec;
 mod ls;
+mod man;
 mod mount;
 mod mount_helper;
 mod mount_options;
 mod mounter;
+mod names;
 mod run;
+mod shorthand;
 mod stat;
 
 use std::ffi::{CStr, OsStr, OsString};
@@ -76,6 +82,10 @@ enum Command {
     Stat(stat::StatArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(name = "__names", hide = true)]
+    Names(names::NamesArgs),
 }
 
 /// Runs the command the process was started with.
@@ -103,7 +113,23 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
     if arguments.first().is_some_and(is_mount_helper) {
         return finish(lay_down(Use::Never).and_then(|()| mount_helper::main(arguments)));
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    // Until it is known what for, and for good in most subcommands.
+    if let Err(error) = lay_down(Use::Later) {
+        return finish(Err(error));
+    }
+    // A program that cntr is built into has a command line of its own.
+    if prefix.is_empty() {
+        match completions::answer(arguments) {
+            Ok(false) => {}
+            Ok(true) => return ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = error.print();
+                return ExitCode::from(FAILED);
+            }
+        }
+    }
+    let arguments = shorthand::expand(arguments, &command());
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -141,6 +167,9 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
         Command::Stat(args) => stat::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
         Command::Demo(args) => demo::run(args, global),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+        Command::Names(args) => names::run(args),
     })
 }
 

@@ -20,7 +20,11 @@ pub const CASES: &[Case] = crate::cases! {
     a_paused_container_is_refused;
     cgroups_that_cannot_be_joined_are_reported needs "unshare", "mount";
     capabilities_equal_the_targets;
+    every_capability_set_is_taken_over needs "setpriv";
+    securebits_are_the_default needs "setpriv";
     limits_are_taken_over needs "prlimit";
+    limits_and_seccomp_are_said needs "prlimit", "python3";
+    labels_of_a_kernel_without_them_change_nothing;
     exec_equals_the_container;
     unknown_targets_are_refused;
 };
@@ -400,6 +404,114 @@ fn capabilities_equal_the_targets() -> Result<(), Failed> {
     let target = Target::sleeping(&root, &["--caps", "none"])?;
     let output = target.attach(&[], &["mknod", "/var/lib/cntr/tmp/node", "c", "1", "3"])?;
     same("mknod", output.status.success(), false)
+}
+
+/// A8, for sets that differ from each other, and the highest capability.
+fn every_capability_set_is_taken_over() -> Result<(), Failed> {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?;
+    let last = format!("+cap_{}", last.trim());
+    let user = ["--reuid", "1000", "--regid", "1000", "--clear-groups"];
+    let shapes: [&[&str]; 6] = [
+        &[
+            "--inh-caps",
+            "+net_raw,+chown",
+            "--ambient-caps",
+            "+net_raw",
+        ],
+        &["--inh-caps", &last, "--ambient-caps", &last],
+        &["--bounding-set", "-all,+kill", "--inh-caps", "-all"],
+        &["--bounding-set", "-sys_ptrace", "--nnp"],
+        // Root: with less than everything, and with something that is inherited.
+        &[
+            "--bounding-set",
+            "-sys_ptrace,-sys_boot",
+            "--inh-caps",
+            "-all",
+        ],
+        &["--inh-caps", "+net_raw"],
+    ];
+    for (at, options) in shapes.iter().enumerate() {
+        let ids: &[&str] = if at < 4 { &user } else { &[] };
+        let mut command = Command::new("setpriv");
+        command.args(ids).args(*options).args(["sleep", "1000"]);
+        let target = Target::by_hand(&mut command, "sleep")?;
+        for verb in [Target::attach, Target::exec] {
+            let session = verb(&target, &[], &["cat", "/proc/self/status"])?;
+            same(
+                &format!("{options:?}"),
+                capabilities(&text(&session.stdout)),
+                capabilities(&target.proc("status")),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// They cannot be read from outside; those that the set-up needs are not left.
+fn securebits_are_the_default() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    for options in [&[][..], &["--userns"], &["--user", "1000"]] {
+        let target = Target::sleeping(&root, options)?;
+        contains(&target.sh(&[], "setpriv --dump")?, "Securebits: [none]")?;
+    }
+    Ok(())
+}
+
+/// A10: what is not taken over is told, and what is.
+fn limits_and_seccomp_are_said() -> Result<(), Failed> {
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=100:200", "--core=0:0", "sleep", "1000"]);
+    let target = Target::by_hand(&mut command, "sleep")?;
+    let notes = text(&target.attach(&["-v"], &["true"])?.stderr);
+    contains(&notes, "the target's limits: ")?;
+    contains(&notes, "open files 100 of 200")?;
+    contains(&notes, "core file size 0,")?;
+    contains(&notes, "the target has no seccomp filter")?;
+    // A filter that lets everything pass.
+    let script = "\
+import ctypes, os, struct
+class Program(ctypes.Structure):
+    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]
+libc = ctypes.CDLL(None)
+code = ctypes.create_string_buffer(struct.pack('HBBI', 6, 0, 0, 0x7fff0000))
+program = Program(1, ctypes.cast(code, ctypes.c_void_p))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.byref(program), 0, 0) == 0
+os.execlp('sleep', 'sleep', '1000')
+";
+    let target = Target::by_hand(Command::new("python3").args(["-c", script]), "sleep")?;
+    let output = target.attach(&["-v"], &["cat", "/proc/self/status"])?;
+    contains(&text(&output.stderr), "the target's seccomp filter (mode 2")?;
+    contains(&text(&output.stderr), "is not taken over")?;
+    contains(&text(&output.stdout), "Seccomp:\t0\n")
+}
+
+/// A9, on a kernel that has neither AppArmor nor SELinux: what the labels themselves do is tested beside the code.
+fn labels_of_a_kernel_without_them_change_nothing() -> Result<(), Failed> {
+    let loaded = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|enabled| enabled.starts_with('Y'))
+        || std::fs::read_to_string("/proc/filesystems")?.contains("selinuxfs");
+    if loaded {
+        return skip("this kernel has AppArmor or SELinux");
+    }
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    for verb in [Target::attach, Target::exec] {
+        for options in [&[][..], &["--apparmor", "off", "--selinux", "off"]] {
+            let output = verb(&target, options, &["true"])?;
+            same("errors", text(&output.stderr), String::new())?;
+            same("code", output.status.code(), Some(0))?;
+        }
+        for (option, module) in [("--apparmor", "AppArmor"), ("--selinux", "SELinux")] {
+            let output = verb(&target, &[option, "some-label"], &["true"])?;
+            same("code", output.status.code(), Some(125))?;
+            contains(
+                &text(&output.stderr),
+                &format!("this kernel has no {module}"),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn limits_are_taken_over() -> Result<(), Failed> {

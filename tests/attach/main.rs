@@ -15,7 +15,9 @@ mod owner;
 mod parameter;
 mod process;
 mod rootless;
+mod sandbox;
 mod setup;
+mod shell;
 mod terminal;
 mod tools;
 
@@ -76,7 +78,9 @@ fn main() {
         ("owner", owner::CASES),
         ("process", process::CASES),
         ("rootless", rootless::CASES),
+        ("sandbox", sandbox::CASES),
         ("setup", setup::CASES),
+        ("shell", shell::CASES),
         ("terminal", terminal::CASES),
         ("tools", tools::CASES),
     ];

@@ -27,6 +27,7 @@ pub const CASES: &[Case] = crate::cases! {
     the_end_of_cntr_ends_the_session;
     no_descriptor_leaks;
     the_environment_is_the_containers;
+    variables_come_from_files;
     a_container_that_stops_ends_the_session;
     without_a_pid_namespace_the_session_goes_on needs "chroot";
 };
@@ -434,4 +435,47 @@ fn without_a_pid_namespace_the_session_goes_on() -> Result<(), Failed> {
     output.read_to_string(&mut rest)?;
     same("files", rest.as_str(), "root:x:0:\napp:x:1000:\n/usr\n")?;
     same("code", child.wait()?.code(), Some(8))
+}
+
+fn variables_come_from_files() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let pid = target.pid.to_string();
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().to_str().ok_or("an odd path")?;
+    fs::write(
+        path,
+        "# for the test\nONE=1 \"quoted\"\nPASSED\nNONE\nTWO=from the file\n",
+    )?;
+    for verb in ["attach", "exec"] {
+        let mut command = Command::new(CNTR);
+        command.env("PASSED", "p").env_remove("NONE");
+        // What --env says counts more, wherever it stands.
+        command.args([
+            verb,
+            "--env",
+            "TWO=2",
+            "--env-file",
+            path,
+            &pid,
+            "--",
+            "env",
+        ]);
+        let printed = text(&finish(&mut command)?.stdout);
+        for line in ["ONE=1 \"quoted\"", "PASSED=p", "TWO=2"] {
+            let count = printed.lines().filter(|other| *other == line).count();
+            same(&format!("{line} in {printed}"), count, 1)?;
+        }
+        same("NONE", printed.contains("NONE"), false)?;
+    }
+    fs::write(path, "GOOD=1\nBAD NAME=1\n")?;
+    let wrong = target.attach(&["--env-file", path], &["true"])?;
+    same("code", wrong.status.code(), Some(125))?;
+    contains(
+        &text(&wrong.stderr),
+        &format!("{path}:2: the name of the variable"),
+    )?;
+    let missing = target.attach(&["--env-file", "/no/such/file"], &["true"])?;
+    same("code", missing.status.code(), Some(125))?;
+    contains(&text(&missing.stderr), "/no/such/file: No such file")
 }

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = crate::cases! {
     a_hang_is_given_up;
     limits_too_low_are_named;
     notes_are_printed_with_v;
+    a_dry_run_changes_nothing;
     the_end_is_not_waited_for;
 };
 
@@ -184,4 +185,78 @@ fn the_end_is_not_waited_for() -> Result<(), Failed> {
         medians.push(times[4]);
     }
     Err(format!("entering, running true and leaving takes {medians:?}").into())
+}
+
+fn a_dry_run_changes_nothing() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let options = [
+        "--userns",
+        "--user",
+        "7:8",
+        "--caps",
+        "none",
+        "--no-new-privileges",
+    ];
+    let target = Target::sleeping(&root, &options)?;
+    let before = (
+        root.listing(),
+        target.proc("mountinfo"),
+        target.proc("cgroup"),
+    );
+    let made = root.path().to_owned() + "/made";
+    let pid = target.pid.to_string();
+    let planned = target.attach(&["--dry-run"], &["touch", &made])?;
+    let plan = text(&planned.stdout);
+    same(&text(&planned.stderr), planned.status.code(), Some(0))?;
+    for line in [
+        format!("process {pid}, in its own pid namespace 1"),
+        format!("touch {made}"),
+        "user joined: it is not cntr's".to_owned(),
+        "time not joined: ".to_owned(),
+        "/  / of the host, read-only, owners shifted to the container's ids".to_owned(),
+        "/var/lib/cntr  the container's tree".to_owned(),
+        "/etc/passwd  the container's".to_owned(),
+        "user 7, 7, 7 (real, effective, saved); 100007 on the host".to_owned(),
+        "permitted 0000000000000000".to_owned(),
+        "exec never gives privileges".to_owned(),
+        "open files ".to_owned(),
+        "the target has no seccomp filter".to_owned(),
+        "(FUSE over io_uring".to_owned(),
+        "coherent: until the host changes it".to_owned(),
+    ] {
+        // Without io_uring here.
+        if line.starts_with("(FUSE") && plan.contains("classic (/dev/fuse") {
+            continue;
+        }
+        contains(&plan, &line)?;
+    }
+    let json = cntr(&["--json", "exec", "--dry-run", &pid, "--", "touch", "/made"])?;
+    let plan: serde_json::Value = serde_json::from_slice(&json.stdout)?;
+    same(
+        "process",
+        plan["process"].as_i64(),
+        Some(i64::from(target.pid)),
+    )?;
+    same("mounts", plan["mounts"].as_array().map(Vec::len), Some(0))?;
+    same("user", plan["ids"]["users"][0].as_i64(), Some(7))?;
+    same("transport", plan.get("transport"), None)?;
+    // What a plan says of the session is what a session is.
+    let status = target.exec(&[], &["cat", "/proc/self/status"])?;
+    let bounding = plan["capabilities"]["bounding"]
+        .as_str()
+        .unwrap_or_default();
+    contains(&text(&status.stdout), &format!("CapBnd:\t{bounding}"))?;
+    let after = (
+        root.listing(),
+        target.proc("mountinfo"),
+        target.proc("cgroup"),
+    );
+    same("the container", after, before)?;
+    same("a file", Path::new(&made).exists(), false)?;
+    // What keeps a plan from being made is what keeps a session.
+    let wrong = cntr(&["attach", "--dry-run", "4194303", "--", "true"])?;
+    same("code", wrong.status.code(), Some(125))?;
+    contains(&text(&wrong.stderr), "there is no such process")?;
+    let fault = target.attach(&["--dry-run", "--fail-at", "plan-mounts"], &["true"])?;
+    same("code", fault.status.code(), Some(125))
 }

@@ -15,7 +15,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
 use crate::Case;
-use crate::fake::{CNTR, Rootfs, Target, same};
+use crate::fake::{CNTR, Rootfs, Target, contains, same, text};
 
 pub const CASES: &[Case] = crate::cases! {
     sizes_follow needs "setsid", "stty";
@@ -28,6 +28,7 @@ pub const CASES: &[Case] = crate::cases! {
     a_background_process_does_not_hold_the_terminal needs "setsid", "bash";
     a_container_without_devpts_has_a_terminal needs "setsid", "unshare";
     exec_and_run_have_terminals needs "setsid";
+    a_terminal_can_be_asked_for needs "setsid";
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -350,4 +351,53 @@ fn exec_and_run_have_terminals() -> Result<(), Failed> {
         same("code", terminal.code()?, Some(4))?;
     }
     Ok(())
+}
+
+/// -i and -t as docker exec has them, beside `-t TYPE`.
+fn a_terminal_can_be_asked_for() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &[])?;
+    let pid = target.pid.to_string();
+    let script = "test -t 0 && test -t 1 && echo terminal; cat; echo end; exit 6";
+    for verb in ["attach", "exec"] {
+        let run = |options: &[&str]| {
+            crate::fake::cntr(&[&[verb], options, &[&pid, "sh", "-c", script]].concat())
+        };
+        // Without one of its own: the command has a terminal, where nothing is typed.
+        let forced = run(&["-t"])?;
+        same(
+            "forced",
+            text(&forced.stdout),
+            "terminal\r\nend\r\n".to_owned(),
+        )?;
+        same("code", forced.status.code(), Some(6))?;
+        for options in [&["-it"][..], &["-ti"], &["--interactive", "--tty"]] {
+            let refused = run(options)?;
+            same("code", refused.status.code(), Some(125))?;
+            contains(&text(&refused.stderr), "the input device is not a TTY")?;
+        }
+        for options in [&["-t", "process_id"][..], &["-i"], &["-i", "-tpid"], &[]] {
+            let plain = run(options)?;
+            same(
+                &format!("{options:?}"),
+                text(&plain.stdout),
+                "end\n".to_owned(),
+            )?;
+        }
+        let mut terminal = Terminal::open(&[verb, "-it", &pid, "sh", "-c", script])?;
+        terminal.expect("terminal\r\n")?;
+        terminal.type_in("typed\n\x04")?;
+        terminal.expect("typed\r\nend")?;
+        same("code", terminal.code()?, Some(6))?;
+        same("restored", terminal.is_cooked()?, true)?;
+    }
+    // -i keeps what comes through a pipe as it is.
+    let mut child = Command::new(CNTR)
+        .args(["exec", "-i", &pid, "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let bytes = b"a\nb\0\x04\r\xff";
+    child.stdin.take().ok_or("no input")?.write_all(bytes)?;
+    same("bytes", child.wait_with_output()?.stdout, bytes.to_vec())
 }
