@@ -21,6 +21,7 @@ pub mod command;
 pub mod devices;
 pub mod environment;
 pub mod handshake;
+pub mod hide;
 pub mod inside;
 pub mod mounts;
 pub mod namespaces;
@@ -82,6 +83,8 @@ pub struct Wishes {
     pub access: Option<Access>,
     /// Whose files the session has.
     pub source: Source,
+    /// Paths that are not to be there.
+    pub hidden: Vec<PathBuf>,
     /// Paths of the host to have natively.
     pub binds: Vec<BindSpec>,
     /// How long what is seen of the host's files may be cached.
@@ -103,6 +106,7 @@ impl Default for Wishes {
             base: PathBuf::from(BASE),
             access: None,
             source: Source::Host,
+            hidden: Vec::new(),
             binds: Vec::new(),
             cache: CachePolicy::default(),
             effective_user: None,
@@ -135,6 +139,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let tree = Tree::open(&wishes.source)?;
     let base = resolve_base(tree.root.as_fd(), &wishes.base)?;
     let plan = Plan::new(target.root.as_fd(), base);
+    hide::check(&wishes.hidden, &tree, &plan, &wishes.binds)?;
     inject(wishes.fault, Step::OpenBinds)?;
     let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
     let caller = Environment::own();
@@ -184,6 +189,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
             gid: owner.gid,
         };
     }
+    view.hidden.clone_from(&wishes.hidden);
     let points = binds.iter().filter_map(|bind| bind.point(&plan));
     view.points.extend(points);
     let (mount, server) = match view.open(&signals, deadline, wishes.fault) {

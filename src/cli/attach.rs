@@ -20,7 +20,7 @@ use crate::attach::source::Source;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
-use crate::attach::{self, Wishes};
+use crate::attach::{self, Wishes, hide};
 use crate::fs::CachePolicy;
 use crate::resolve::{self, Engine, Reference};
 
@@ -53,6 +53,9 @@ pub struct AttachArgs {
     /// Have a path of the host natively: a socket, a FIFO, a device, a directory at full speed; can be given several times
     #[arg(long, value_name = "PATH[:DEST][:ro]", value_parser = OsStringValueParser::new().try_map(BindSpec::parse))]
     pub bind: Vec<BindSpec>,
+    /// Have a path not be there, whichever way it is come at; can be given several times
+    #[arg(long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(hide::parse))]
+    pub hide: Vec<PathBuf>,
     /// Give files that the session makes on the host to this user of the host; HOME is its home
     #[arg(long, value_name = "USER[:GROUP]")]
     pub effective_user: Option<UserSpec>,
@@ -87,6 +90,7 @@ Examples:
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
   cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
+  cntr attach --hide /root --hide /etc/shadow web   what the session must not see
   cntr attach --bind /run/docker.sock web the host's Docker can be used in the session
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
 
@@ -169,6 +173,7 @@ pub fn run(args: &AttachArgs, _global: &Global) -> anyhow::Result<ExitCode> {
         access: args.host,
         source,
         binds: args.bind.clone(),
+        hidden: args.hide.clone(),
         cache: args.cache.unwrap_or_default(),
         effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command)

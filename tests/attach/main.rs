@@ -6,6 +6,7 @@ mod container;
 mod fake;
 mod files;
 mod from;
+mod hide;
 mod identity;
 mod names;
 mod owner;
@@ -64,6 +65,7 @@ fn main() {
     let groups: &[(&str, &'static [Case])] = &[
         ("bind", bind::CASES),
         ("container", container::CASES),
+        ("hide", hide::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("from", from::CASES),

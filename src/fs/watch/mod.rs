@@ -25,6 +25,8 @@
 
 mod gather;
 mod mountings;
+
+pub use mountings::unescape;
 pub(super) mod resolve;
 mod thread;
 
