@@ -75,7 +75,9 @@ pub struct Wishes {
     pub command: Vec<OsString>,
     /// Variables to set.
     pub settings: Vec<Setting>,
-    /// Where to start; by default where the container's files are.
+    /// Which user of the container to be; by default who the process is.
+    pub user: Option<UserSpec>,
+    /// Where to start; by default where the process is.
     pub directory: Option<PathBuf>,
     /// Where the container's files are.
     pub base: PathBuf,
@@ -102,6 +104,7 @@ impl Default for Wishes {
         Wishes {
             command: Vec::new(),
             settings: Vec::new(),
+            user: None,
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
@@ -134,7 +137,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups, home) = open(pid, wishes)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let tree = Tree::open(&wishes.source)?;
     let base = resolve_base(tree.root.as_fd(), &wishes.base)?;
@@ -143,7 +146,7 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     inject(wishes.fault, Step::OpenBinds)?;
     let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
     let caller = Environment::own();
-    let mut environment = containers_environment(&target);
+    let mut environment = containers_environment(&target, home);
     let shell = tree.shell(&caller).cloned();
     environment.adopt_tools(tree.path(), shell.as_ref(), &caller);
     let owner = wishes.effective_user.as_ref();
@@ -158,14 +161,20 @@ pub fn attach(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     environment.set("CNTR_TARGET", target.own_pid().to_string());
     environment.apply(&wishes.settings, &caller);
     let shell = || vec![shell.unwrap_or_else(|| "sh".into()), "-l".into()];
-    let directory = wishes
-        .directory
-        .clone()
-        .unwrap_or_else(|| plan.base.clone());
+    let directory = match (&wishes.directory, target.directory()) {
+        (Some(path), _) => WorkingDirectory::Path(path.clone()),
+        (None, None) => WorkingDirectory::Path(plan.base.clone()),
+        (None, Some(path)) => {
+            let below = path.strip_prefix("/").unwrap_or(&path);
+            // Joining nothing would append a slash.
+            let there: PathBuf = plan.base.join(below).components().collect();
+            WorkingDirectory::First([there, plan.base.clone()])
+        }
+    };
     let command = Command {
         arguments: arguments(&wishes.command, shell)?,
         environment,
-        directory: WorkingDirectory::Path(directory),
+        directory,
         streams: streams(),
         signals: signals.before(),
         umask: None,
@@ -215,10 +224,10 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(pid, wishes)?;
+    let (target, namespaces, cgroups, home) = open(pid, wishes)?;
     let caller = Environment::own();
     let streams = streams();
-    let mut environment = containers_environment(&target);
+    let mut environment = containers_environment(&target, home);
     if matches!(streams, Streams::Terminal(_)) {
         environment.set_default(
             "TERM",
@@ -252,9 +261,15 @@ pub fn exec(pid: Pid, wishes: &Wishes) -> Result<Exit, Failure> {
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
-fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Failure> {
+/// Opens all of the target; with the home of the user that the session is to be instead of the target's.
+fn open(
+    pid: Pid,
+    wishes: &Wishes,
+) -> Result<(Target, Namespaces, Cgroups, Option<OsString>), Failure> {
     inject(wishes.fault, Step::OpenTarget)?;
-    let target = Target::open(pid)?;
+    let mut target = Target::open(pid)?;
+    let user = wishes.user.as_ref();
+    let home = user.map(|user| target.become_user(user)).transpose()?;
     let namespaces = Namespaces::open(&target)?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);
@@ -262,7 +277,7 @@ fn open(pid: Pid, wishes: &Wishes) -> Result<(Target, Namespaces, Cgroups), Fail
         let reason = "it is frozen, nothing runs in it: the container is paused";
         return Err(Failure::new(Step::OpenCgroups, cgroup, reason).remedy("resume it first"));
     }
-    Ok((target, namespaces, cgroups))
+    Ok((target, namespaces, cgroups, home))
 }
 
 fn open_binds(
@@ -304,10 +319,12 @@ fn arguments(
     command.into_iter().map(argument).collect()
 }
 
-/// The target's environment, with a home.
-fn containers_environment(target: &Target) -> Environment {
+/// The target's environment, with a home: `home` if there is one.
+fn containers_environment(target: &Target, home: Option<OsString>) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
-    if environment.get("HOME").is_none() {
+    if let Some(home) = home {
+        environment.set("HOME", home);
+    } else if environment.get("HOME").is_none() {
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
         let home = uid.and_then(|uid| Accounts::of(target.root.as_fd()).home_of(uid));
         environment.set("HOME", home.unwrap_or_else(|| "/".into()));

@@ -3,9 +3,11 @@
 //! Everything about it is read through one descriptor of its `/proc` directory, which never means another process:
 //! after the end of the process reads give `ESRCH`.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,7 +15,9 @@ use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::Pid;
 
 use super::handshake::Failure;
-use super::status::{Extent, Limit, Status, parse_id_map, parse_limits};
+use super::mounts::{open_in, path_in};
+use super::passwd::{Accounts, UserSpec};
+use super::status::{Extent, Limit, Status, parse_id_map, parse_limits, to_outside};
 use super::step::Step;
 use crate::sys::process::pidfd_open;
 
@@ -132,6 +136,39 @@ impl Target {
             ));
         }
         Ok(target)
+    }
+
+    /// Has the session be the user `spec` of the container instead of the process's; gives its home.
+    ///
+    /// # Errors
+    /// There is no such user, or the container's user namespace does not map it.
+    pub fn become_user(&mut self, spec: &UserSpec) -> Result<OsString, Failure> {
+        let failed = |reason: String| Failure::new(Step::OpenTarget, "--user", reason);
+        let account = Accounts::of(self.root.as_fd())
+            .find(spec)
+            .map_err(|error| failed(error.to_string()))?;
+        let unmapped = |what: &str, id: u32| {
+            let reason = format!("the container's user namespace has no {what} {id}");
+            move || failed(reason)
+        };
+        let uid = to_outside(&self.uid_map, account.uid);
+        let uid = uid.ok_or_else(unmapped("user", account.uid))?;
+        let gid = to_outside(&self.gid_map, account.gid);
+        let gid = gid.ok_or_else(unmapped("group", account.gid))?;
+        let groups = account.groups.iter();
+        let groups = groups.filter_map(|gid| to_outside(&self.gid_map, *gid));
+        let root = account.uid == 0;
+        self.status.become_user(uid, gid, groups.collect(), root);
+        Ok(account.home)
+    }
+
+    /// The path of its working directory below its root; none if it is not there.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        let path = path_in(self.root.as_fd(), &self.cwd)?;
+        let again = open_in(self.root.as_fd(), &path, OFlag::O_DIRECTORY | OFlag::O_PATH).ok()?;
+        let (again, cwd) = (fstat(again).ok()?, fstat(&self.cwd).ok()?);
+        ((again.st_dev, again.st_ino) == (cwd.st_dev, cwd.st_ino)).then_some(path)
     }
 
     /// Opens a namespace of the process; `None` if the kernel does not have that kind.

@@ -70,7 +70,10 @@ pub struct SessionArgs {
     /// Set a variable, or pass on the caller's value of it; can be given several times
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<Setting>,
-    /// Directory to start in
+    /// Be this user of the container [default: as its process]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<UserSpec>,
+    /// Directory to start in [default: that of the container's process]
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// Fail at a step of the set-up, for tests: STEP, STEP:kill or STEP:hang
@@ -99,7 +102,7 @@ A number is a process if there is one, else the start of an id. All engines whos
 The session has the container's namespaces, cgroups, users, capabilities and limits. /proc, /sys, /dev and the passwd,
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
-the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
+the container's process is. Nothing is written to the container or the host, and nothing is left when the command ends.";
 
 /// Where the files of a session come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +151,7 @@ impl SessionArgs {
         Wishes {
             command: command.to_vec(),
             settings: self.env.clone(),
+            user: self.user.clone(),
             directory: self.workdir.clone(),
             base: attach::base_directory(),
             deadline: Duration::from_millis(self.deadline),

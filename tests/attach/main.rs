@@ -16,6 +16,7 @@ mod process;
 mod setup;
 mod terminal;
 mod tools;
+mod user;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use parameter::Uring;
@@ -75,6 +76,7 @@ fn main() {
         ("setup", setup::CASES),
         ("terminal", terminal::CASES),
         ("tools", tools::CASES),
+        ("user", user::CASES),
     ];
     let mut trials = Vec::new();
     for (group, cases) in groups {
