@@ -46,6 +46,8 @@ pub enum Streams {
 pub enum WorkingDirectory {
     /// At this path; it is an error if there is none.
     Path(PathBuf),
+    /// At the first of these paths where the session may be.
+    First([PathBuf; 2]),
     /// In this directory if it is below the root, else in the root.
     Inherit(OwnedFd),
 }
@@ -280,6 +282,12 @@ fn enter_directory(directory: &WorkingDirectory) -> Result<(), Failure> {
         WorkingDirectory::Path(path) => nix::unistd::chdir(path).map_err(|error| {
             Failure::system(Step::WorkingDirectory, path.display().to_string(), error)
         }),
+        WorkingDirectory::First([first, second]) => {
+            let chdir = nix::unistd::chdir(first).or_else(|_| nix::unistd::chdir(second));
+            chdir.map_err(|error| {
+                Failure::system(Step::WorkingDirectory, second.display().to_string(), error)
+            })
+        }
         WorkingDirectory::Inherit(cwd) => {
             // A directory outside of the root has a path that does not begin with "/".
             let inside = || {

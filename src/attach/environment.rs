@@ -6,7 +6,7 @@
 //! * `TERM`, `COLORTERM`, `TERM_PROGRAM`, `NO_COLOR`, `LANG`, `LANGUAGE` and `LC_*` are the caller's: they describe the
 //!   terminal and the person in front of it. Where the caller has none, the container's stay.
 //! * `LD_*` are left out: they make the loader read libraries of the container, which do not fit host programs.
-//! * `HOME` is the container's; without one it is taken from the container's passwd file, else it is `/`.
+//! * `HOME` is the container's, or with `--user` that user's; without one it is taken from the container's passwd file, else it is `/`.
 //! * `TZ` is the container's; without one, and if the container has no `/etc/localtime`, it is `UTC`, which is the
 //!   container's zone then.
 //! * `CNTR_BASE_DIR` and `CNTR_TARGET` say where the container is and which of its processes the session belongs to

@@ -15,7 +15,6 @@
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
 pub mod bind;
-pub mod build;
 pub mod capabilities;
 pub mod cgroup;
 pub mod command;
@@ -23,6 +22,7 @@ pub mod devices;
 pub mod entry;
 pub mod environment;
 pub mod handshake;
+pub mod hide;
 pub mod inside;
 pub mod label;
 pub mod mounts;
@@ -94,12 +94,16 @@ pub struct Wishes {
     pub settings: Vec<Setting>,
     /// Whether the command gets a terminal.
     pub terminal: TerminalWish,
-    /// Where to start; by default where the container's files are, or where a build of Nix has stopped.
+    /// Which user of the container to be; by default who the process is.
+    pub user: Option<UserSpec>,
+    /// Where to start; by default where the process is.
     pub directory: Option<PathBuf>,
     /// Where the container's files are.
     pub base: PathBuf,
     /// Whether the host's files may be changed; by default if the target is in cntr's user namespace.
     pub access: Option<Access>,
+    /// Paths that are not to be there.
+    pub hidden: Vec<PathBuf>,
     /// Paths of the host to have natively.
     pub binds: Vec<BindSpec>,
     /// How long what is seen of the host's files may be cached.
@@ -124,9 +128,11 @@ impl Default for Wishes {
             command: Vec::new(),
             settings: Vec::new(),
             terminal: TerminalWish::default(),
+            user: None,
             directory: None,
             base: PathBuf::from(BASE),
             access: None,
+            hidden: Vec::new(),
             binds: Vec::new(),
             cache: CachePolicy::default(),
             effective_user: None,
@@ -163,15 +169,16 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
         Some(tree) => resolve_base(tree.root.as_fd(), &wishes.base)?,
         None => resolve_base(Tree::of_host()?.root.as_fd(), &wishes.base)?,
     };
-    let (target, namespaces, cgroups) = open(process, wishes, Wanted::View)?;
+    let (target, namespaces, cgroups, home) = open(process, wishes, Wanted::View)?;
     // In the mount namespace that cntr is in now.
     let tree = tree.map_or_else(Tree::of_host, Ok)?;
     inject(wishes.fault, Step::PlanMounts)?;
     let plan = Plan::new(target.root.as_fd(), base);
+    hide::check(&wishes.hidden, &tree, &plan, &wishes.binds)?;
     inject(wishes.fault, Step::OpenBinds)?;
     let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
     let caller = Environment::own();
-    let mut environment = containers_environment(&target);
+    let mut environment = containers_environment(&target, home);
     let shell = tree.shell(&caller).cloned();
     environment.adopt_tools(tree.path(), shell.as_ref(), &caller);
     let owner = wishes.effective_user.as_ref();
@@ -186,15 +193,20 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     environment.set("CNTR_TARGET", target.own_pid().to_string());
     environment.apply(&wishes.settings, &caller);
     let shell = || vec![shell.unwrap_or_else(|| "sh".into()), "-l".into()];
-    let directory = wishes
-        .directory
-        .clone()
-        .or_else(|| build::directory(&target).map(|below| plan.base.join(below)))
-        .unwrap_or_else(|| plan.base.clone());
+    let directory = match (&wishes.directory, target.directory()) {
+        (Some(path), _) => WorkingDirectory::Path(path.clone()),
+        (None, None) => WorkingDirectory::Path(plan.base.clone()),
+        (None, Some(path)) => {
+            let below = path.strip_prefix("/").unwrap_or(&path);
+            // Joining nothing would append a slash.
+            let there: PathBuf = plan.base.join(below).components().collect();
+            WorkingDirectory::First([there, plan.base.clone()])
+        }
+    };
     let command = Command {
         arguments: arguments(&wishes.command, shell)?,
         environment,
-        directory: WorkingDirectory::Path(directory),
+        directory,
         streams: streams(wishes.terminal),
         signals: signals.before(),
         umask: None,
@@ -219,6 +231,7 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
             gid: owner.gid,
         };
     }
+    view.hidden.clone_from(&wishes.hidden);
     let points = binds.iter().filter_map(|bind| bind.point(&plan));
     view.points.extend(points);
     if let Some(show) = wishes.dry_run {
@@ -261,10 +274,10 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     let deadline = Deadline::after(wishes.deadline);
     let signals =
         Signals::block().map_err(|error| Failure::system(Step::OpenTarget, "signals", error))?;
-    let (target, namespaces, cgroups) = open(process, wishes, Wanted::Container)?;
+    let (target, namespaces, cgroups, home) = open(process, wishes, Wanted::Container)?;
     let caller = Environment::own();
     let streams = streams(wishes.terminal);
-    let mut environment = containers_environment(&target);
+    let mut environment = containers_environment(&target, home);
     if matches!(streams, Streams::Terminal(_)) {
         environment.set_default(
             "TERM",
@@ -302,17 +315,20 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
     supervisor::run(session, None, &signals, deadline, wishes.fault)
 }
 
+/// Opens all of the target; with the home of the user that the session is to be instead of the target's.
 fn open(
     process: Pinned,
     wishes: &Wishes,
     wanted: Wanted,
-) -> Result<(Target, Namespaces, Cgroups), Failure> {
+) -> Result<(Target, Namespaces, Cgroups, Option<OsString>), Failure> {
     let entry = entry::enter(&process, wanted, wishes.fault)?;
     inject(wishes.fault, Step::OpenTarget)?;
     let mut target = Target::open(process)?;
     if let Some(entry) = &entry {
         entry.confirm(&mut target)?;
     }
+    let user = wishes.user.as_ref();
+    let home = user.map(|user| target.become_user(user)).transpose()?;
     let namespaces = Namespaces::open(&target, entry.as_ref())?;
     inject(wishes.fault, Step::OpenCgroups)?;
     let cgroups = Cgroups::open(&target.cgroups);
@@ -320,7 +336,7 @@ fn open(
         let reason = "it is frozen, nothing runs in it: the container is paused";
         return Err(Failure::new(Step::OpenCgroups, cgroup, reason).remedy("resume it first"));
     }
-    Ok((target, namespaces, cgroups))
+    Ok((target, namespaces, cgroups, home))
 }
 
 fn open_binds(
@@ -347,7 +363,12 @@ fn labels(target: &Target, wishes: &Wishes) -> Result<(Labels, Proc), Failure> {
         (Module::AppArmor, &wishes.apparmor),
         (Module::SeLinux, &wishes.selinux),
     ];
-    let labels = Labels::plan(target.directory(), own.as_fd(), Loaded::here(), of_each)?;
+    let labels = Labels::plan(
+        target.proc_directory(),
+        own.as_fd(),
+        Loaded::here(),
+        of_each,
+    )?;
     Ok((labels, proc))
 }
 
@@ -375,10 +396,12 @@ fn arguments(
     command.into_iter().map(argument).collect()
 }
 
-/// The target's environment, with a home.
-fn containers_environment(target: &Target) -> Environment {
+/// The target's environment, with a home: `home` if there is one.
+fn containers_environment(target: &Target, home: Option<OsString>) -> Environment {
     let mut environment = Environment::from_entries(&target.environment);
-    if environment.get("HOME").is_none() {
+    if let Some(home) = home {
+        environment.set("HOME", home);
+    } else if environment.get("HOME").is_none() {
         let uid = to_inside(&target.uid_map, target.status.uids[1]);
         let home = uid.and_then(|uid| Accounts::of(target.root.as_fd()).home_of(uid));
         environment.set("HOME", home.unwrap_or_else(|| "/".into()));

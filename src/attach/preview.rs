@@ -132,7 +132,9 @@ impl Preview {
                 .map(|argument| text(argument.as_bytes()))
                 .collect(),
             directory: match &command.directory {
-                WorkingDirectory::Path(path) => text(path.as_os_str().as_bytes()),
+                WorkingDirectory::Path(path) | WorkingDirectory::First([path, _]) => {
+                    text(path.as_os_str().as_bytes())
+                }
                 WorkingDirectory::Inherit(_) => "where the target is".to_owned(),
             },
             terminal: matches!(command.streams, Streams::Terminal(_)),

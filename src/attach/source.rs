@@ -172,6 +172,12 @@ impl Tree {
             .collect()
     }
 
+    /// Whether its paths are the host's.
+    #[must_use]
+    pub fn is_the_hosts(&self) -> bool {
+        self.namespace.is_none() && self.name == "/"
+    }
+
     /// Whether `path` is there.
     fn has(&self, path: &Path) -> bool {
         open_in(self.root.as_fd(), path, OFlag::O_PATH).is_ok()

@@ -77,6 +77,25 @@ impl Status {
     }
 }
 
+impl Status {
+    /// The same process as another user, as container engines have it: user id 0 (in the container, which `root` says) has
+    /// all capabilities of the bounding set, others have none. Ids are those of the reader's user namespace.
+    pub fn become_user(&mut self, uid: u32, gid: u32, groups: Vec<u32>, root: bool) {
+        self.uids = [uid; 4];
+        self.gids = [gid; 4];
+        self.groups = groups;
+        let held = if root {
+            self.bounding
+        } else {
+            CapSet::default()
+        };
+        self.permitted = held;
+        self.effective = held;
+        self.inheritable = CapSet::default();
+        self.ambient = CapSet::default();
+    }
+}
+
 /// What seccomp(2) does to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seccomp {

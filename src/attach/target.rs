@@ -4,17 +4,20 @@
 //! after the end of the process reads give `ESRCH`. That it is the directory of the process that is held is known once
 //! that is seen to run after it was opened.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, stat};
 use nix::unistd::Pid;
 
 use super::handshake::Failure;
-use super::status::{Extent, Limit, Status, parse_id_map, parse_limits};
+use super::mounts::{open_in, path_in};
+use super::passwd::{Accounts, UserSpec};
+use super::status::{Extent, Limit, Status, parse_id_map, parse_limits, to_outside};
 use super::step::Step;
 use crate::sys::pinned::Pinned;
 
@@ -128,6 +131,39 @@ impl Target {
         Ok(target)
     }
 
+    /// Has the session be the user `spec` of the container instead of the process's; gives its home.
+    ///
+    /// # Errors
+    /// There is no such user, or the container's user namespace does not map it.
+    pub fn become_user(&mut self, spec: &UserSpec) -> Result<OsString, Failure> {
+        let failed = |reason: String| Failure::new(Step::OpenTarget, "--user", reason);
+        let account = Accounts::of(self.root.as_fd())
+            .find(spec)
+            .map_err(|error| failed(error.to_string()))?;
+        let unmapped = |what: &str, id: u32| {
+            let reason = format!("the container's user namespace has no {what} {id}");
+            move || failed(reason)
+        };
+        let uid = to_outside(&self.uid_map, account.uid);
+        let uid = uid.ok_or_else(unmapped("user", account.uid))?;
+        let gid = to_outside(&self.gid_map, account.gid);
+        let gid = gid.ok_or_else(unmapped("group", account.gid))?;
+        let groups = account.groups.iter();
+        let groups = groups.filter_map(|gid| to_outside(&self.gid_map, *gid));
+        let root = account.uid == 0;
+        self.status.become_user(uid, gid, groups.collect(), root);
+        Ok(account.home)
+    }
+
+    /// The path of its working directory below its root; none if it is not there.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        let path = path_in(self.root.as_fd(), &self.cwd)?;
+        let again = open_in(self.root.as_fd(), &path, OFlag::O_DIRECTORY | OFlag::O_PATH).ok()?;
+        let (again, cwd) = (fstat(again).ok()?, fstat(&self.cwd).ok()?);
+        ((again.st_dev, again.st_ino) == (cwd.st_dev, cwd.st_ino)).then_some(path)
+    }
+
     /// Opens a namespace of the process; `None` if the kernel does not have that kind.
     ///
     /// # Errors
@@ -167,17 +203,9 @@ impl Target {
         Ok((own.st_dev, own.st_ino) != (theirs.st_dev, theirs.st_ino))
     }
 
-    /// What a link of its directory in `/proc` says.
-    ///
-    /// # Errors
-    /// `ENOENT` once it has ended.
-    pub fn link(&self, name: &str) -> io::Result<PathBuf> {
-        Ok(readlinkat(&self.proc, name)?.into())
-    }
-
     /// Its directory in `/proc`.
     #[must_use]
-    pub fn directory(&self) -> BorrowedFd<'_> {
+    pub fn proc_directory(&self) -> BorrowedFd<'_> {
         self.proc.as_fd()
     }
 

@@ -6,6 +6,7 @@
 //! a user namespace may only read unless the user says otherwise.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct View {
     pub ids: Option<IdMaps>,
     /// Where the session mounts things over it.
     pub points: Vec<Point>,
+    /// Paths that are not there.
+    pub hidden: Vec<PathBuf>,
     /// The process the session is for.
     pub container: i32,
 }
@@ -93,6 +96,7 @@ impl View {
             ownership: Ownership::Caller,
             ids,
             points: plan.points(),
+            hidden: Vec::new(),
             container: target.pid.as_raw(),
         }
     }
@@ -242,6 +246,7 @@ impl View {
             mount_table,
             id_map,
             synthetic: synthetic.collect(),
+            hidden: self.hidden.clone(),
             ..fs::Options::new(root)
         })
     }

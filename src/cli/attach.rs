@@ -23,7 +23,7 @@ use crate::attach::source::Source;
 use crate::attach::step::{Fault, Step};
 use crate::attach::supervise::Exit;
 use crate::attach::view::Access;
-use crate::attach::{self, TerminalWish, Wishes, pty};
+use crate::attach::{self, TerminalWish, Wishes, hide, pty};
 use crate::fs::CachePolicy;
 use crate::resolve::{self, Engine, Reference};
 use crate::sys::pinned::Pinned;
@@ -57,6 +57,9 @@ pub struct AttachArgs {
     /// Have a path of the host natively: a socket, a FIFO, a device, a directory at full speed; can be given several times
     #[arg(long, value_name = "PATH[:DEST][:ro]", value_parser = OsStringValueParser::new().try_map(BindSpec::parse))]
     pub bind: Vec<BindSpec>,
+    /// Have a path not be there, whichever way it is come at; can be given several times
+    #[arg(long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(hide::parse))]
+    pub hide: Vec<PathBuf>,
     /// Give files that the session makes on the host to this user of the host; HOME is its home
     #[arg(long, value_name = "USER[:GROUP]")]
     pub effective_user: Option<UserSpec>,
@@ -80,7 +83,10 @@ pub struct SessionArgs {
     /// Set the variables in a file: lines NAME=VALUE, or NAME for the caller's value; --env comes after it
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Directory to start in
+    /// Be this user of the container [default: as its process]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<UserSpec>,
+    /// Directory to start in [default: that of the container's process]
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// Print what would be done and do nothing: what is joined, mounted and taken over, and why
@@ -109,6 +115,7 @@ Examples:
   tar c . | cntr attach web -- tar x -C /var/lib/cntr/srv
   cntr attach --host ro web               look, but change nothing on the host
   cntr attach --from toolbox web          the tools of the container toolbox instead of the host's
+  cntr attach --hide /root --hide /etc/shadow web   what the session must not see
   cntr attach --bind /run/docker.sock web the host's Docker can be used in the session
   cntr attach --dry-run web               what would be joined, mounted and taken over
   CNTR_BASE_DIR=/c cntr attach web        have the container at /c instead
@@ -123,7 +130,7 @@ tool is installed are asked at once.
 The session has the container's namespaces, cgroups, users, capabilities and limits. /proc, /sys, /dev and the passwd,
 group, hosts, hostname, resolv.conf and localtime files in /etc are the container's, everything else in / is the host's.
 It has the container's environment, but your PATH, SHELL, TERM, COLORTERM, LANG and LC_*. It starts in the directory where
-the container is. Nothing is written to the container or the host, and nothing is left when the command ends.";
+the container's process is. Nothing is written to the container or the host, and nothing is left when the command ends.";
 
 /// Where the files of a session come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +206,7 @@ impl SessionArgs {
             command: command.to_vec(),
             settings: self.settings()?,
             terminal: self.terminal()?,
+            user: self.user.clone(),
             directory: self.workdir.clone(),
             base: attach::base_directory(),
             apparmor: self.apparmor.clone().unwrap_or_default(),
@@ -226,6 +234,7 @@ pub fn run(args: &AttachArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let wishes = Wishes {
         access: args.host,
         binds: args.bind.clone(),
+        hidden: args.hide.clone(),
         cache: args.cache.unwrap_or_default(),
         effective_user: args.effective_user.clone(),
         ..args.session.wishes(&args.command, global)?

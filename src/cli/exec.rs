@@ -68,6 +68,9 @@ fn run_inside(args: &ExecArgs, wishes: &Wishes) -> anyhow::Result<ExitCode> {
             "this is no session of `cntr attach`: say which container is meant, as in `cntr exec NAME -- COMMAND`"
         );
     };
+    if args.session.user.is_some() {
+        bail!("inside a session a command has the session's user: give --user to `cntr attach`");
+    }
     let command: Vec<CString> = args
         .command
         .iter()

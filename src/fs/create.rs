@@ -42,6 +42,8 @@ impl PassthroughFs {
         if self.overlay.in_host(inode.overlay, name).is_some() {
             return Err(Errno::EEXIST);
         }
+        // It is not there, and cannot be made.
+        self.refuse_hidden(&inode, name, Errno::EACCES)?;
         Ok(inode)
     }
 

@@ -179,7 +179,12 @@ impl PassthroughFs {
         out: &mut DirentWriter<'_>,
     ) -> Result<()> {
         let mut full = false;
-        self.list(cx, node, fh, offset, |_, _, entry| {
+        self.list(cx, node, fh, offset, |place, synthetic, entry| {
+            if let (Some((dir, file)), None) = (place, synthetic)
+                && self.hides_entry(dir, file, entry.name)
+            {
+                return Ok(true);
+            }
             full = out
                 .push(entry.ino, entry.off, entry.kind, entry.name)
                 .is_err();

@@ -6,6 +6,7 @@
 //! anyway.
 
 use std::collections::{HashSet, VecDeque};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -119,6 +120,10 @@ impl PassthroughFs {
         }
         if Key::of(&found) == self.root.key {
             return self.itself(&self.root);
+        }
+        // The host has moved it to where nothing is seen.
+        if self.hides(inode, &parent, OsStr::new("."), &found, Some(&parent)) {
+            return Err(Errno::ESTALE);
         }
         let parent = self.intern(parent, &found, None)?;
         Ok(self.entry(&parent, &parent, &found))

@@ -160,11 +160,17 @@ impl PassthroughFs {
         automount: Automount,
         asked: u64,
     ) -> Result<(Arc<Inode>, Stat, CacheEvent)> {
+        if self.hides_name(parent, name) {
+            return Err(Errno::ENOENT);
+        }
         if parent.opens_first.load(Ordering::Relaxed) {
             let fd = self.descriptors.open_held(dir, name)?;
             let found = stat::of_since(&fd, asked)?;
             // Opening it like this does not mount what it waits for.
             if automount == Automount::Leave || !found.is_automount() {
+                if self.hides(parent, dir, name, &found, Some(&fd)) {
+                    return Err(Errno::ENOENT);
+                }
                 let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
                 if event == CacheEvent::RepeatedLookup {
                     parent.opens_first.store(false, Ordering::Relaxed);
@@ -173,6 +179,9 @@ impl PassthroughFs {
             }
         }
         let found = stat::at_since(dir, name, automount, asked)?;
+        if self.hides(parent, dir, name, &found, None) {
+            return Err(Errno::ENOENT);
+        }
         let key = Key::of(&found);
         let known = self.table.acquire(&key, |inode| {
             inode.referenced.store(true, Ordering::Relaxed);
@@ -186,7 +195,12 @@ impl PassthroughFs {
             return Ok((inode, found, CacheEvent::RepeatedLookup));
         }
         let fd = self.descriptors.open_held(dir, name)?;
-        let found = stat::of(&fd)?;
+        let again = stat::of(&fd)?;
+        // What has come in its place meanwhile may be hidden.
+        if Key::of(&again) != key && self.hides(parent, dir, name, &again, Some(&fd)) {
+            return Err(Errno::ENOENT);
+        }
+        let found = again;
         let (inode, event) = self.identify(fd, &found, Some((parent, name)))?;
         if event == CacheEvent::FirstLookup {
             parent.opens_first.store(true, Ordering::Relaxed);

@@ -17,6 +17,7 @@
 //! | `export` | node ids that outlive a forget |
 //! | `creds` | acting as the caller, per thread |
 //! | `idmap`, `acl`, `numbers` | ids, ACLs and inode numbers as they are presented |
+//! | `hidden` | paths that are not there |
 //! | `synthetic` | entries to mount on that the host does not have |
 //! | `watch` | what the host changes is told to the kernel |
 //! | `policy` | what the user decides |
@@ -42,6 +43,7 @@ mod descriptors;
 mod dir;
 mod export;
 mod handle;
+mod hidden;
 mod idmap;
 mod inode;
 mod ioctl;
@@ -82,6 +84,7 @@ use crate::sys::{capability, stat};
 use descriptors::Descriptors;
 use export::Remembered;
 use handle::Handles;
+use hidden::Hidden;
 use idmap::Only;
 use inode::{Inode, Ways};
 use lock::Locks;
@@ -105,6 +108,8 @@ pub struct PassthroughFs {
     locks: Locks,
     numbers: Numbers,
     overlay: Arc<Overlay>,
+    /// Nothing is asked of it where nothing is hidden.
+    hidden: Option<Hidden>,
     remembered: Remembered,
     id_map: IdMap,
     ownership: Ownership,
@@ -160,6 +165,7 @@ impl PassthroughFs {
             id_map,
             ownership,
             synthetic,
+            hidden,
             cache,
             watch_delay,
             mount_table,
@@ -174,6 +180,13 @@ impl PassthroughFs {
         }
         let (overlay, parents) = Overlay::new(&synthetic, &root, &id_map)?;
         let root_key = inode::Key::of(&stat);
+        let hidden = if hidden.is_empty() {
+            None
+        } else {
+            let table = mount_table.as_ref().map(MountTable::try_clone);
+            let table = table.unwrap_or_else(MountTable::own).map_err(Error::Proc)?;
+            Some(Hidden::new(&hidden, &root, table)?)
+        };
         let watch = match cache {
             CachePolicy::Coherent => Watch::new(Queue::Unlimited, watch_delay, mount_table),
             CachePolicy::Ttl(_) | CachePolicy::Strict => Watch::none(),
@@ -224,6 +237,7 @@ impl PassthroughFs {
             descriptors,
             numbers: Numbers::new(stat.dev()),
             overlay: Arc::new(overlay),
+            hidden,
             remembered: Remembered::new(match export {
                 Export::No => 0,
                 Export::Remember(inodes) => inodes,

@@ -22,13 +22,15 @@ struct Leaving {
 }
 
 impl PassthroughFs {
-    /// The host directory `parent`, whose entry `name` is about to be removed or replaced.
-    fn dir_of(&self, parent: NodeId, name: &OsStr) -> Result<Arc<Inode>> {
+    /// The host directory `parent`, whose entry `name` is about to be removed or replaced; if it is hidden, `hidden` says
+    /// how that looks.
+    fn dir_of(&self, parent: NodeId, name: &OsStr, hidden: Errno) -> Result<Arc<Inode>> {
         check_name(name)?;
         let inode = self.host_to_change(parent)?;
         if self.overlay.in_host(inode.overlay, name).is_some() {
             return Err(Errno::EBUSY);
         }
+        self.refuse_hidden(&inode, name, hidden)?;
         Ok(inode)
     }
 
@@ -81,7 +83,7 @@ impl PassthroughFs {
         name: &OsStr,
         flags: UnlinkatFlags,
     ) -> Result<()> {
-        let parent = self.dir_of(parent, name)?;
+        let parent = self.dir_of(parent, name, Errno::ENOENT)?;
         let dir = self.fd(&parent)?;
         if matches!(flags, UnlinkatFlags::RemoveDir)
             && !self.overlay.is_empty()
@@ -105,7 +107,8 @@ impl PassthroughFs {
         flags: u32,
     ) -> Result<()> {
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
-        let (old_parent, new_parent) = (self.dir_of(from.0, from.1)?, self.dir_of(to.0, to.1)?);
+        let old_parent = self.dir_of(from.0, from.1, Errno::ENOENT)?;
+        let new_parent = self.dir_of(to.0, to.1, Errno::EACCES)?;
         let (old_dir, new_dir) = (self.fd(&old_parent)?, self.fd(&new_parent)?);
         let moving = self.before_leaving(&old_parent, &old_dir, from.1);
         let replaced = self.before_leaving(&new_parent, &new_dir, to.1);
@@ -144,7 +147,7 @@ impl PassthroughFs {
 
     pub(super) fn do_link(&self, node: NodeId, parent: NodeId, name: &OsStr) -> Result<Entry> {
         let inode = self.host(node)?;
-        let parent = match self.dir_of(parent, name) {
+        let parent = match self.dir_of(parent, name, Errno::EACCES) {
             Err(Errno::EBUSY) => return Err(Errno::EEXIST),
             result => result?,
         };

@@ -124,6 +124,9 @@ pub struct Options {
     pub ownership: Ownership,
     /// Paths that exist whatever the host has there.
     pub synthetic: Vec<Synthetic>,
+    /// Absolute paths in the view that are not there, by whatever other path either: they cannot be found nor listed, and
+    /// to make them is refused with `EACCES`. Of a symbolic link, what it leads to is hidden as well.
+    pub hidden: Vec<PathBuf>,
     /// How long the kernel may cache.
     pub cache: CachePolicy,
     /// How long after the start caches become coherent: to take the marks back when it ends takes the kernel 15 to 25 ms,
@@ -150,6 +153,7 @@ impl Options {
             id_map: IdMap::IDENTITY,
             ownership: Ownership::default(),
             synthetic: Vec::new(),
+            hidden: Vec::new(),
             cache: CachePolicy::default(),
             watch_delay: Duration::ZERO,
             mount_table: None,
@@ -173,6 +177,19 @@ impl MountTable {
     }
 }
 
+impl MountTable {
+    /// A copy of it.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub fn try_clone(&self) -> io::Result<MountTable> {
+        Ok(MountTable {
+            file: self.file.try_clone()?,
+            root: self.root.try_clone()?,
+        })
+    }
+}
+
 /// Why a tree cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -188,6 +205,9 @@ pub enum Error {
     /// The path of a synthetic entry is not absolute, has `..` in it, or is the root.
     #[error("{} cannot be a synthetic path", .0.display())]
     SyntheticPath(PathBuf),
+    /// A path to hide is not absolute, has `..` in it, or is the root.
+    #[error("{} cannot be hidden: it has to be an absolute path without \"..\", and not the root", .0.display())]
+    HiddenPath(PathBuf),
     /// A synthetic path below a synthetic file.
     #[error("{} is below a synthetic file", .0.display())]
     BelowFile(PathBuf),

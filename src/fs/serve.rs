@@ -83,7 +83,9 @@ impl FileSystem for PassthroughFs {
     fn tend(&self, notifier: &Notifier) {
         self.registered.tend();
         self.streams.tend();
-        notifier.prune(self.descriptors.deleted(DELETED_EFFORT));
+        let mut gone = self.descriptors.deleted(DELETED_EFFORT);
+        gone.extend(self.newly_hidden());
+        notifier.prune(gone);
     }
 
     fn lookup(&self, cx: &Context<'_>, parent: NodeId, name: &OsStr) -> Result<Entry> {

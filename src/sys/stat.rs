@@ -152,6 +152,17 @@ fn statx(
     Ok(Stat { raw, asked })
 }
 
+/// The id that `/proc/self/mountinfo` has for the mount that `fd` is on, 0 before Linux 5.8; another number than
+/// [`Stat::mount`] from Linux 6.8 on.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn mount_number(fd: &impl AsFd) -> io::Result<u64> {
+    let stat = statx(fd, c"", libc::AT_EMPTY_PATH, STATX_MNT_ID, clock::now())?;
+    let has_one = stat.raw.stx_mask & STATX_MNT_ID != 0;
+    Ok(if has_one { stat.raw.stx_mnt_id } else { 0 })
+}
+
 /// The inode behind `fd`, which may be an `O_PATH` descriptor.
 ///
 /// # Errors

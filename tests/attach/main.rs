@@ -7,6 +7,7 @@ mod engines;
 mod fake;
 mod files;
 mod from;
+mod hide;
 mod identity;
 mod list;
 mod names;
@@ -20,6 +21,7 @@ mod setup;
 mod shell;
 mod terminal;
 mod tools;
+mod user;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use parameter::Uring;
@@ -70,6 +72,7 @@ fn main() {
         ("bind", bind::CASES),
         ("container", container::CASES),
         ("engines", engines::CASES),
+        ("hide", hide::CASES),
         ("identity", identity::CASES),
         ("files", files::CASES),
         ("from", from::CASES),
@@ -83,6 +86,7 @@ fn main() {
         ("shell", shell::CASES),
         ("terminal", terminal::CASES),
         ("tools", tools::CASES),
+        ("user", user::CASES),
     ];
     let mut trials = Vec::new();
     for (group, cases) in groups {

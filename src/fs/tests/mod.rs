@@ -4,6 +4,7 @@ mod bounds;
 mod changes;
 mod creation;
 mod directories;
+mod hidden;
 mod locks;
 mod shadows;
 mod watch;

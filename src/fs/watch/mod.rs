@@ -30,6 +30,8 @@ pub(super) mod numbers;
 pub(super) mod resolve;
 mod thread;
 
+pub use mountings::unescape;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;

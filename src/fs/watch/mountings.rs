@@ -123,7 +123,7 @@ fn parse(line: &[u8]) -> Option<(u64, Mounting)> {
 }
 
 /// Spaces and the like are written as a backslash and three octal digits.
-fn unescape(text: &[u8]) -> OsString {
+pub fn unescape(text: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, others @ ..] = rest {
