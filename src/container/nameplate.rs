@@ -407,7 +407,7 @@ mod tests {
             pid,
             root: PathBuf::from("/srv"),
         };
-        assert_eq!(board.list(), [expected.clone()]);
+        assert_eq!(board.list(), std::slice::from_ref(&expected));
         assert_eq!(board.find("web"), Some(expected));
         assert_eq!(board.find("../web"), None);
         let own = nix::unistd::getpid();

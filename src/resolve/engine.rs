@@ -96,6 +96,29 @@ impl Engine {
         }
     }
 
+    /// Whether all its containers have mounts of their own.
+    pub(super) fn always_has_mounts(self) -> bool {
+        match self {
+            Engine::Docker
+            | Engine::Podman
+            | Engine::Lxc
+            | Engine::Lxd
+            | Engine::Incus
+            | Engine::Machine
+            | Engine::Kubernetes
+            | Engine::Cri
+            | Engine::Containerd => true,
+            Engine::Cntr
+            | Engine::Runc
+            | Engine::Crun
+            | Engine::Rkt
+            | Engine::Systemd
+            | Engine::Netns
+            | Engine::ProcessId
+            | Engine::Command => false,
+        }
+    }
+
     pub(super) fn of_scheme(scheme: &str) -> Option<Engine> {
         clap::ValueEnum::from_str(scheme, true).ok()
     }

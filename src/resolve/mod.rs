@@ -6,6 +6,7 @@
 //! | `engine` | who can be asked |
 //! | `ask` | runs the engines' own tools beside each other, with a deadline |
 //! | `docker`, `lxc`, `lxd`, `machine`, `kubernetes`, `cri`, `containerd`, `oci`, `rkt`, `unit` | one kind of engine each: what to ask it, what its answers mean |
+//! | `conmon` | Podman containers of ordinary users, for root |
 //! | `own` | containers of `cntr run` |
 //! | `netns` | processes by the name of their network namespace |
 //! | `process` | processes by number, by command line and by cgroup |
@@ -19,6 +20,7 @@
 //! the process is held as soon as it is known, and if it is younger than the question the question is asked again.
 
 mod ask;
+mod conmon;
 mod containerd;
 mod cri;
 mod docker;
@@ -283,6 +285,9 @@ pub fn list(engines: &[Engine]) -> Listing {
         }
     }
     answers.extend(ask_all("", questions, DEADLINE, Patience::Everybody));
+    if search.wants(Engine::Podman) {
+        answers.push((Engine::Podman, Answer::Found(conmon::list())));
+    }
     answers.sort_by_key(|(engine, _)| *engine);
     let mut listing = Listing::default();
     for (engine, answer) in answers {
@@ -313,13 +318,16 @@ pub fn list(engines: &[Engine]) -> Listing {
 
 /// Refuses what is no container of this kernel.
 fn admit(found: Found, process: Pinned) -> Result<(Found, Pinned), Unresolved> {
-    match sandbox::of_process(process.pid()) {
-        None => Ok((found, process)),
-        Some(reason) => Err(Unresolved::Refused {
-            what: found.to_string(),
-            reason,
-        }),
+    let what = found.to_string();
+    if let Some(reason) = sandbox::of_process(process.pid()) {
+        return Err(Unresolved::Refused { what, reason });
     }
+    // An engine of another machine, to which its tool may be connected, names processes of that.
+    let mounts = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    if found.engine.always_has_mounts() && mounts(&found.pid.to_string()) == mounts("self") {
+        return Err(Unresolved::Elsewhere { what });
+    }
+    Ok((found, process))
 }
 
 /// What is looked for, and where.
@@ -345,6 +353,7 @@ impl Search<'_> {
     /// Whether the name is, or was, the number of a process.
     fn is_number(&self) -> bool {
         let number: Option<u64> = self.name.parse().ok();
+        let number = number.filter(|number| number.to_string() == self.name);
         self.wants(Engine::ProcessId) && number.is_some_and(|number| number <= LARGEST_PID)
     }
 
@@ -377,6 +386,16 @@ impl Search<'_> {
         // Names of containers come first: a command line may contain anything, and who lives in a named network
         // namespace often is a container's.
         let mut named = answers.iter().any(|(_, answer)| answer.knows());
+        if self.wants(Engine::Podman) && !named {
+            let mut answer = conmon::find(self.name);
+            if self.is_number() {
+                answer.keep_whole_names(Engine::Podman, self.name);
+            }
+            named |= answer.knows();
+            if answer.knows() {
+                answers.push((Engine::Podman, answer));
+            }
+        }
         if self.wants(Engine::Netns) && (asked_for || !named) {
             let answer = netns::find(self.name);
             named |= answer.knows();

@@ -19,7 +19,9 @@ const SHOWN: usize = 40;
 /// # Errors
 /// The process cannot be held.
 pub fn by_number(text: &str) -> Result<Option<(Found, Pinned)>, Unresolved> {
-    let Some(pid) = text.parse().ok().filter(|pid: &i32| *pid > 0) else {
+    // An id may be of digits only, with zeros at its start.
+    let number = text.parse().ok().filter(|pid: &i32| *pid > 0);
+    let Some(pid) = number.filter(|pid| pid.to_string() == text) else {
         return Ok(None);
     };
     let opened = match Pinned::open(Pid::from_raw(pid)) {
@@ -170,6 +172,7 @@ mod tests {
         let (id, (found, _)) = thread.join().unwrap();
         assert_eq!(found.pid.as_raw(), own.cast_signed());
         assert_eq!(found.name, id.to_string());
+        assert!(by_number(&format!("0{own}")).unwrap().is_none());
         for nobody in ["0", "-1", "x", "", "2147483647", "12x"] {
             assert!(by_number(nobody).unwrap().is_none(), "{nobody}");
         }

@@ -49,9 +49,9 @@ pub enum Unresolved {
         /// Why not.
         reason: String,
     },
-    /// What is named is not to be seen.
+    /// What is named is not to be seen, or is no container's.
     #[error(
-        "{what}: there is no such process here: the engine runs on another machine or in another pid namespace"
+        "{what}: no container here has that process: the engine runs on another machine or in another pid namespace"
     )]
     Elsewhere {
         /// What was found.

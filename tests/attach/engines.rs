@@ -23,6 +23,7 @@ pub const CASES: &[Case] = crate::cases! {
     units_are_found_by_main_process_and_by_cgroup;
     network_namespaces_are_found_by_name needs "mount", "umount", "unshare";
     what_has_another_kernel_is_refused;
+    root_finds_podmans_containers_of_users needs "unshare";
 };
 
 /// LXD's list of the container `web` of a project.
@@ -354,6 +355,30 @@ fn network_namespaces_are_found_by_name() -> Result<(), Failed> {
         &tools.reason(&["netns://no-such-name"])?,
         "no network namespace is called that",
     )
+}
+
+fn root_finds_podmans_containers_of_users() -> Result<(), Failed> {
+    let name = format!("test-{}", unique());
+    let id = format!("{:064x}", std::process::id());
+    // A shell that is called as the monitor, and started as that.
+    let script = "unshare --user --map-root-user --mount --uts sleep 1000 & wait";
+    let mut monitor = Command::new("/bin/sh");
+    monitor.arg0("/usr/bin/conmon").uid(4711).gid(4711);
+    monitor.args(["-c", script, "--api-version", "1", "-u", &id, "-n", &name]);
+    let target = Target::by_hand(&mut monitor, "sleep")?;
+    let tools = Tools::new();
+    tools.add("podman", "echo 'Error: no such container' >&2; exit 125");
+    let uts = fs::read_link(format!("/proc/{}/ns/uts", target.pid))?;
+    for reference in [&name, &id, &format!("podman://{name}")] {
+        let output = tools.cntr(&["exec", reference, "--", "readlink", "/proc/self/ns/uts"])?;
+        same(
+            reference,
+            text(&output.stdout).trim(),
+            &uts.display().to_string(),
+        )?;
+    }
+    let listed = tools.cntr(&["ls", "-t", "podman"])?;
+    contains(&text(&listed.stdout), &name)
 }
 
 fn what_has_another_kernel_is_refused() -> Result<(), Failed> {
