@@ -128,7 +128,7 @@ pub fn main_with(prefix: &[OsString], arguments: &[OsString]) -> ExitCode {
             }
         }
     }
-    let arguments = shorthand::expand(arguments, &command());
+    let arguments = shorthand::expand(arguments, command);
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -13,13 +13,16 @@ use crate::resolve::Engine;
 /// The subcommands that have both.
 const SUBCOMMANDS: [&str; 2] = ["attach", "exec"];
 
-/// Writes out `-t TYPE[,TYPE]` as `--type TYPE[,TYPE]` in `arguments`, of which the first is the program's name.
+/// Writes out `-t TYPE[,TYPE]` as `--type TYPE[,TYPE]` in `arguments`, of which the first is the program's name. `root`
+/// describes the command line; it is only asked if there is a `-t`.
 #[must_use]
-pub fn expand(arguments: &[OsString], root: &clap::Command) -> Vec<OsString> {
+pub fn expand(arguments: &[OsString], root: impl FnOnce() -> clap::Command) -> Vec<OsString> {
     let mut out = arguments.to_vec();
-    let Some(start) = subcommand(arguments) else {
+    let is_short = |word: &OsString| word.as_encoded_bytes().starts_with(b"-t");
+    let Some(start) = subcommand(arguments).filter(|_| arguments.iter().any(is_short)) else {
         return out;
     };
+    let root = root();
     let Some(command) = arguments[start]
         .to_str()
         .and_then(|name| root.find_subcommand(name))
@@ -99,7 +102,7 @@ mod tests {
 
     fn expanded(line: &str) -> String {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let words: Vec<String> = expand(&words, &crate::cli::command())
+        let words: Vec<String> = expand(&words, crate::cli::command)
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect();

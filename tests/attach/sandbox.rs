@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use libtest_mimic::Failed;
 
@@ -179,6 +179,9 @@ impl Drop for Group {
     }
 }
 
+/// `Target::attach` or `Target::exec`.
+type Verb = fn(&Target, &[&str], &[&str]) -> Result<Output, Failed>;
+
 /// A unit with `ProtectSystem=strict`, `PrivateTmp=`, `InaccessiblePaths=`, `User=`, `NoNewPrivileges=`,
 /// `CapabilityBoundingSet=` and `AmbientCapabilities=`.
 fn a_confined_systemd_unit() -> Result<(), Failed> {
@@ -208,8 +211,7 @@ fn a_confined_systemd_unit() -> Result<(), Failed> {
     let target = Target::by_hand(&mut unit, "sleep")?;
     let before = (target.proc("mountinfo"), fs::read("/proc/self/mountinfo")?);
 
-    let look = |verb: fn(&Target, &[&str], &[&str]) -> Result<std::process::Output, Failed>,
-                script: &str| {
+    let look = |verb: Verb, script: &str| {
         let output = verb(&target, &[], &["sh", "-c", script])?;
         let about = format!("{script}: {output:?}");
         same(&about, output.status.code(), Some(0))?;
