@@ -12,6 +12,9 @@
 //!                     +-- command           in the container's pid namespace, child of cntr by CLONE_PARENT
 //! ```
 //!
+//! An ordinary user's cntr first of all enters the user namespace of the container ([`entry`]), and does all of this there; one
+//! with file capabilities puts them in force ([`privileges`]).
+//!
 //! The order of the set-up is that of [`step::Step`], each of which can be made to fail in tests.
 
 pub mod bind;
