@@ -111,6 +111,7 @@ fn supervise() -> ExitCode {
 }
 
 /// The guardian: starts the worker, takes in orphans, and clears up.
+#[expect(clippy::zombie_processes, reason = "it waits for whatever ends")]
 fn guard(run: &Run) -> ExitCode {
     // Ctrl-C is for the first process; this one is told by the pipe.
     let _ = setsid();

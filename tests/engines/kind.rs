@@ -20,12 +20,14 @@ pub struct Kind {
     pub exec_differs: &'static [&'static str],
 }
 
-const PLAIN: Kind = Kind {
-    engine: "",
-    name: "",
-    start: || Skip::because("there is no such kind"),
-    exec_differs: &[],
-};
+const fn kind(engine: &'static str, name: &'static str, start: fn() -> Result<Container>) -> Kind {
+    Kind {
+        engine,
+        name,
+        start,
+        exec_differs: &[],
+    }
+}
 
 /// It leaves a variable out that it has set for the first process.
 const PODMAN_EXEC: &[&str] = &["variable HOSTNAME="];
@@ -49,206 +51,45 @@ const CRUN_EXEC: &[&str] = &["status NoNewPrivs:"];
 
 /// All of them.
 pub const KINDS: &[Kind] = &[
-    Kind {
-        engine: "docker",
-        name: "default",
-        start: docker::default,
-        ..PLAIN
-    },
-    Kind {
-        engine: "docker",
-        name: "strict",
-        start: docker::strict,
-        ..PLAIN
-    },
-    Kind {
-        engine: "docker",
-        name: "userns_remap",
-        start: docker::userns_remap,
-        ..PLAIN
-    },
-    Kind {
-        engine: "podman",
-        name: "root",
-        start: podman::root,
-        exec_differs: PODMAN_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "podman",
-        name: "user",
-        start: podman::user,
-        exec_differs: PODMAN_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "podman",
-        name: "keep_id",
-        start: podman::keep_id,
-        exec_differs: PODMAN_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxc",
-        name: "privileged",
-        start: lxc::privileged,
-        exec_differs: LXC_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxc",
-        name: "shifted",
-        start: lxc::shifted,
-        exec_differs: LXC_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxc",
-        name: "id_mapped",
-        start: lxc::id_mapped,
-        exec_differs: LXC_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxc",
-        name: "user",
-        start: lxc::user,
-        exec_differs: LXC_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxd",
-        name: "unprivileged",
-        start: lxd::unprivileged,
-        exec_differs: LXD_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "lxd",
-        name: "privileged",
-        start: lxd::privileged,
-        exec_differs: LXD_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "nspawn",
-        name: "plain",
-        start: nspawn::plain,
-        ..PLAIN
-    },
-    Kind {
-        engine: "nspawn",
-        name: "private_users",
-        start: nspawn::private_users,
-        ..PLAIN
-    },
-    Kind {
-        engine: "nspawn",
-        name: "booted",
-        start: nspawn::booted,
-        ..PLAIN
-    },
-    Kind {
-        engine: "containerd",
-        name: "default",
-        start: containerd::default,
-        ..PLAIN
-    },
-    Kind {
-        engine: "containerd",
-        name: "other_namespace",
-        start: containerd::other_namespace,
-        ..PLAIN
-    },
-    Kind {
-        engine: "runc",
-        name: "plain",
-        start: oci::runc,
-        ..PLAIN
-    },
-    Kind {
-        engine: "runc",
-        name: "user_namespace",
-        start: oci::runc_with_user_namespace,
-        ..PLAIN
-    },
-    Kind {
-        engine: "crun",
-        name: "plain",
-        start: oci::crun,
-        exec_differs: CRUN_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "crun",
-        name: "user_namespace",
-        start: oci::crun_with_user_namespace,
-        exec_differs: CRUN_EXEC,
-        ..PLAIN
-    },
-    Kind {
-        engine: "cntr run",
-        name: "plain",
-        start: own::plain,
-        ..PLAIN
-    },
-    Kind {
-        engine: "cntr run",
-        name: "user_namespace",
-        start: own::user_namespace,
-        ..PLAIN
-    },
-    Kind {
-        engine: "bubblewrap",
-        name: "root",
-        start: bubblewrap::root,
-        ..PLAIN
-    },
-    Kind {
-        engine: "bubblewrap",
-        name: "user",
-        start: bubblewrap::user,
-        ..PLAIN
-    },
-    Kind {
-        engine: "unshare",
-        name: "root",
-        start: by_hand::unshare,
-        ..PLAIN
-    },
-    Kind {
-        engine: "unshare",
-        name: "single_id",
-        start: by_hand::unshare_single_id,
-        ..PLAIN
-    },
-    Kind {
-        engine: "unshare",
-        name: "map_auto",
-        start: by_hand::unshare_map_auto,
-        ..PLAIN
-    },
-    Kind {
-        engine: "chroot",
-        name: "root",
-        start: by_hand::chroot,
-        ..PLAIN
-    },
-    Kind {
-        engine: "chroot",
-        name: "user",
-        start: by_hand::chroot_user,
-        ..PLAIN
-    },
-    Kind {
-        engine: "netns",
-        name: "exec",
-        start: by_hand::netns,
-        ..PLAIN
-    },
+    kind("docker", "default", docker::default),
+    kind("docker", "strict", docker::strict),
+    kind("docker", "userns_remap", docker::userns_remap),
+    kind("podman", "root", podman::root).but(PODMAN_EXEC),
+    kind("podman", "user", podman::user).but(PODMAN_EXEC),
+    kind("podman", "keep_id", podman::keep_id).but(PODMAN_EXEC),
+    kind("lxc", "privileged", lxc::privileged).but(LXC_EXEC),
+    kind("lxc", "shifted", lxc::shifted).but(LXC_EXEC),
+    kind("lxc", "id_mapped", lxc::id_mapped).but(LXC_EXEC),
+    kind("lxc", "user", lxc::user).but(LXC_EXEC),
+    kind("lxd", "unprivileged", lxd::unprivileged).but(LXD_EXEC),
+    kind("lxd", "privileged", lxd::privileged).but(LXD_EXEC),
+    kind("nspawn", "plain", nspawn::plain),
+    kind("nspawn", "private_users", nspawn::private_users),
+    kind("nspawn", "booted", nspawn::booted),
+    kind("containerd", "default", containerd::default),
+    kind("containerd", "other_namespace", containerd::other_namespace),
+    kind("runc", "plain", oci::runc),
+    kind("runc", "user_namespace", oci::runc_with_user_namespace),
+    kind("crun", "plain", oci::crun).but(CRUN_EXEC),
+    kind("crun", "user_namespace", oci::crun_with_user_namespace).but(CRUN_EXEC),
+    kind("cntr run", "plain", own::plain),
+    kind("cntr run", "user_namespace", own::user_namespace),
+    kind("bubblewrap", "root", bubblewrap::root),
+    kind("bubblewrap", "user", bubblewrap::user),
+    kind("unshare", "root", by_hand::unshare),
+    kind("unshare", "single_id", by_hand::unshare_single_id),
+    kind("unshare", "map_auto", by_hand::unshare_map_auto),
+    kind("chroot", "root", by_hand::chroot),
+    kind("chroot", "user", by_hand::chroot_user),
+    kind("netns", "exec", by_hand::netns),
 ];
 
 impl Kind {
+    const fn but(mut self, exec_differs: &'static [&'static str]) -> Kind {
+        self.exec_differs = exec_differs;
+        self
+    }
+
     /// A container of this kind. Engines fail now and then on a machine that is busy.
     pub fn start(&self) -> Result<Container> {
         let mut attempt = 1;
