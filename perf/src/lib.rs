@@ -9,6 +9,7 @@
 //! | [`target`] | where it is measured: native, our engine, other servers, sessions |
 //! | [`job`] | runs commands in a target, with a deadline, and meters them |
 //! | [`load`] | the load generator |
+//! | [`minimal`] | the least that a FUSE server can do, to measure others against |
 //! | [`served`] | a FUSE file system that this program serves itself |
 //! | [`report`] | tables, Markdown, HTML, the comparison of two runs |
 //! | [`stats`] | medians, intervals, significance |
@@ -22,6 +23,7 @@
 pub mod cli;
 pub mod job;
 pub mod load;
+pub mod minimal;
 pub mod preflight;
 pub mod report;
 pub mod result;

@@ -47,6 +47,8 @@ enum Command {
     Load(crate::load::LoadArgs),
     /// Serve a file system that does nothing: the limit of what any FUSE server can reach
     Null(crate::load::null::NullArgs),
+    /// Serve a directory with the least that a FUSE server can do: what other servers are measured against
+    Minimal(crate::minimal::MinimalArgs),
     /// Run the cntr that is built in: the one that is measured
     #[command(disable_help_flag = true)]
     Cntr {
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Report(arguments) => crate::report::run(&arguments),
         Command::Load(arguments) => crate::load::run(&arguments),
         Command::Null(arguments) => crate::load::null::run(&arguments),
+        Command::Minimal(arguments) => crate::minimal::run(&arguments),
         Command::Cntr { arguments } => {
             let line: Vec<OsString> = std::iter::once("cntr".into()).chain(arguments).collect();
             return cntr::cli::main_with(&["cntr".into()], &line);

@@ -4,6 +4,7 @@ use crate::stats::{Estimate, Interval};
 
 use super::analysis::{Absent, Analysis, Line};
 use super::figure;
+use super::floor;
 use super::mark;
 use super::sheet::{Cell, Sheet, Tone};
 use super::summary::Group;
@@ -275,7 +276,8 @@ pub fn published(analysis: &Analysis<'_>) -> Option<Sheet> {
     (!sheet.rows.is_empty() && !with_ratio.is_empty()).then_some(sheet)
 }
 
-/// Uncached metadata as multiples of null round trip plus native operation; nothing if that was not measured.
+/// Uncached metadata as multiples of null round trip plus native operation, and our engine's of the minimal server; nothing if
+/// neither was measured.
 pub fn floor(analysis: &Analysis<'_>) -> Option<Sheet> {
     let has = |line: &Line<'_>| {
         line.figures
@@ -297,10 +299,16 @@ pub fn floor(analysis: &Analysis<'_>) -> Option<Sheet> {
     for target in &targets {
         sheet.column(target, true);
     }
+    let minimal = |workload| floor::beside_minimal(analysis.run, workload);
+    let beside = analysis.run.workloads.iter().any(|w| minimal(w).is_some());
+    if beside {
+        sheet.column("cntr / minimal", true);
+    }
     for workload in &analysis.run.workloads {
         let cells: Vec<Option<f64>> = targets
             .iter()
             .map(|target| analysis.line(&workload.name, target).and_then(has))
+            .chain(beside.then(|| minimal(workload)))
             .collect();
         if cells.iter().any(Option::is_some) {
             let names = [

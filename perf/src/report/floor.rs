@@ -1,7 +1,8 @@
-//! The physical limit of an uncached operation: a round trip to a server that does nothing, plus the native operation.
+//! The physical limit of an uncached operation: a round trip to a server that does nothing, plus the native operation. Where
+//! it was measured, what the minimal server takes is nearer to what can be reached.
 
-use crate::result::{Run, WorkloadInfo};
-use crate::stats::median;
+use crate::result::{Run, Sample, WorkloadInfo};
+use crate::stats::{self, median};
 
 use super::figure::time_unit;
 
@@ -13,6 +14,12 @@ const TOGETHER: &str = "null-round-trip-2c";
 
 /// Operations that the kernel answers from its caches: no round trip is needed.
 const CACHED: [&str; 2] = ["meta-stat", "meta-fstat"];
+
+/// Our engine, with its default options.
+const OURS: &str = "cntr";
+
+/// The minimal server.
+const MINIMAL: &str = "minimal";
 
 /// The null round trip of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -47,12 +54,7 @@ impl Floor {
     /// Time per operation at `value`, divided by the sum of the null round trip and the native time; for uncached
     /// metadata only. With two clients and more the null round trip is that of two clients.
     pub fn multiple(&self, workload: &WorkloadInfo, value: f64, native: f64) -> Option<f64> {
-        let name = workload.name.as_str();
-        let cached = CACHED.iter().any(|cached| {
-            name.strip_prefix(cached)
-                .is_some_and(|rest| rest.is_empty() || clients(rest))
-        });
-        if workload.group != "metadata" || !name.starts_with("meta-") || cached {
+        if !asks(workload) {
             return None;
         }
         let null = match workload.clients {
@@ -62,6 +64,25 @@ impl Floor {
         let limit = null + nanoseconds(&workload.unit, native)?;
         Some(nanoseconds(&workload.unit, value)? / limit)
     }
+}
+
+/// Time of our engine divided by that of the minimal server, the median of the rounds that have both; for uncached
+/// metadata only.
+pub fn beside_minimal(run: &Run, workload: &WorkloadInfo) -> Option<f64> {
+    let samples = |target| -> Option<&[Sample]> { Some(&run.row(&workload.name, target)?.samples) };
+    let (minimal, ours) = (samples(MINIMAL)?, samples(OURS)?);
+    let times = stats::relative_speeds(minimal, ours, workload.better);
+    median(&times).filter(|_| asks(workload))
+}
+
+/// Whether each operation has to ask the server.
+fn asks(workload: &WorkloadInfo) -> bool {
+    let name = workload.name.as_str();
+    let cached = CACHED.iter().any(|cached| {
+        name.strip_prefix(cached)
+            .is_some_and(|rest| rest.is_empty() || clients(rest))
+    });
+    workload.group == "metadata" && name.starts_with("meta-") && !cached
 }
 
 /// Whether the end of a name only says the number of clients: `-2c`, `-8`.
@@ -117,6 +138,24 @@ mod tests {
         assert_eq!(multiple("ours"), Some(2.0));
         assert_eq!(multiple("native"), None);
         assert_eq!(analysis.floor.together, None);
+    }
+
+    #[test]
+    fn ours_beside_the_minimal_server() {
+        let ours = [40.0, 50.0, 25.0];
+        let mut run = specimen::run(&[("cntr", &ours), ("minimal", &[50.0; 3])]);
+        let beside = |run: &Run| beside_minimal(run, &run.workloads[0]);
+        // 1.25, 1 and 2 times as long.
+        assert_eq!(beside(&run), Some(1.25));
+        run.workloads[0].better = Better::Lower;
+        assert_eq!(beside(&run), Some(0.8), "values that are times");
+        run.workloads[0].name = "meta-stat".to_owned();
+        for row in &mut run.rows {
+            row.workload = "meta-stat".to_owned();
+        }
+        assert_eq!(beside(&run), None, "cached");
+        let alone = specimen::run(&[("cntr", &ours)]);
+        assert_eq!(beside(&alone), None);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Exporter for Markdown {
         section(
             out,
             "Multiples of the null round trip",
-            "Time per operation of uncached metadata, divided by null round trip plus native operation: 1 is the limit.",
+            "Time per operation of uncached metadata, divided by null round trip plus native operation: 1 is the limit. Where the minimal server was measured: our engine's time divided by its.",
             content::floor(analysis),
         )?;
         let flagged =

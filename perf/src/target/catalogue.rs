@@ -220,6 +220,16 @@ mod tests {
     }
 
     #[test]
+    fn the_minimal_server_is_this_program() {
+        let minimal = &select(&["minimal"]).unwrap()[0];
+        assert_eq!(minimal.unavailable(), None, "it needs no other program");
+        assert!(!minimal.spec().ours(), "nobody can ask it with `cntr stat`");
+        let own = std::env::current_exe().unwrap();
+        let line = minimal.command(&[]);
+        assert_eq!(line[..2], [own.into_os_string(), "minimal".into()]);
+    }
+
+    #[test]
     fn our_engine_can_be_chosen() {
         let (own, path) = (Path::new("/opt/perf"), Path::new("/bin/true"));
         let line = |cntr| {

@@ -70,6 +70,10 @@ impl Target {
     pub(crate) fn new(spec: Spec, origin: Origin, cntr: &[OsString]) -> Target {
         let program = match spec.program.as_deref() {
             Some("{cntr}") => cntr.to_vec(),
+            Some("{perf}") => std::env::current_exe()
+                .into_iter()
+                .map(OsString::from)
+                .collect(),
             Some(name) => tool::find(name).into_iter().map(OsString::from).collect(),
             None => Vec::new(),
         };

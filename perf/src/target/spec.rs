@@ -5,7 +5,7 @@
 //! name = "bindfs"
 //! about = "bindfs with its default options"
 //! kind = "mount"                    # or "session"; "native" is only ours
-//! program = "bindfs"                # a name in PATH, a path, or {cntr}
+//! program = "bindfs"                # a name in PATH, a path, {cntr}, or {perf}: the program that runs
 //! command = ["{program}", "-f", "{source}", "{mountpoint}"]
 //! version = ["{program}", "--version"]
 //! foreground = true                 # false: it goes into the background once it has mounted
@@ -41,7 +41,7 @@ pub struct Spec {
     pub about: String,
     /// What kind of target.
     pub kind: TargetKind,
-    /// The program that serves it or enters it: a name, a path, or `{cntr}`.
+    /// The program that serves it or enters it: a name, a path, `{cntr}` or `{perf}`.
     pub program: Option<String>,
     /// The command line, with placeholders.
     #[serde(default)]

@@ -1,7 +1,10 @@
 //! Targets for real: they come up, are what they claim, go down and leave nothing behind, however their server behaves.
+//!
+//! The minimal server is the program that runs as `PROGRAM minimal ...`: here, that is this test.
 
 mod broken;
 mod claims;
+mod minimal;
 #[path = "../../../tests/support/parameter.rs"]
 mod parameter;
 mod session;
@@ -55,7 +58,20 @@ fn prepare() -> Result<(), String> {
         .map_err(|error| format!("cannot make a mount namespace: {error}"))
 }
 
+/// The command of `perf` that a target starts.
+#[derive(clap::Parser)]
+enum Cli {
+    Minimal(perf::minimal::MinimalArgs),
+}
+
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("minimal") {
+        let Cli::Minimal(arguments) = clap::Parser::parse();
+        return perf::minimal::run(&arguments).unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        });
+    }
     let arguments = Arguments::from_args();
     let unable = prepare().err();
     let _uring = parameter::Uring::enable();
@@ -70,7 +86,7 @@ fn main() -> ExitCode {
         }));
     }
     type Body = fn() -> Result<()>;
-    let further: [(&str, Body); 15] = [
+    let further: [(&str, Body); 18] = [
         ("several_instances", working::several_instances),
         ("dropped", working::dropped),
         (
@@ -92,6 +108,12 @@ fn main() -> ExitCode {
         ("another_directory", claims::another_directory),
         ("ignores_fsync", claims::ignores_fsync),
         ("delays_writes", claims::delays_writes),
+        ("each_operation_of_the_minimal", minimal::over_uring),
+        ("each_operation_of_the_minimal_classic", minimal::classic),
+        (
+            "each_operation_of_the_minimal_with_passthrough",
+            minimal::with_passthrough,
+        ),
     ];
     trials.extend(further.map(|(name, body)| trial(name, &unable, body)));
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -45,6 +45,11 @@ pub fn mounts(name: &str) -> Result<()> {
         )?;
         let durable = find(&checks, "fsync")?;
         ensure!(durable.verdict != Verdict::Violated, "{durable:?}");
+        if name == "minimal" {
+            expect(&checks, "shows what the host changes", Verdict::Verified)?;
+            // It knows no callers.
+            expect(&checks, "keeps the owner", Verdict::Violated)?;
+        }
     }
     if target.spec().needs_uring && !name.starts_with("cntr") {
         expect(&checks, "io_uring", Verdict::Verified)?;

@@ -171,7 +171,7 @@ const SCALING: &str =
 const FLAGGED: &str = "Rows below 0.95 or above 1.05 of their baseline that are not told to be chance; here the three rows in which \
     each target is slowest.";
 const LIMIT: &str = "Time per operation of uncached metadata, divided by the sum of a null round trip and the native operation: \
-    1 is the physical limit of a FUSE server.";
+    1 is the physical limit of a FUSE server. Where the minimal server was measured: our engine's time divided by its.";
 const PUBLISHED: &str = "Overheads as in the paper: 1 is native, lower is better. Its hardware was another; values below 1 come \
     from a writeback cache that delays durability.";
 const FAILURES: &str = "What failed, in the words of the tool.";
