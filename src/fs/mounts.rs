@@ -49,6 +49,11 @@ impl Nature {
     }
 }
 
+/// The `f_type` of statfs(2) of the file system that `fd` is on.
+pub fn magic(fd: &impl AsFd) -> nix::Result<i64> {
+    Ok(fstatfs(fd.as_fd())?.filesystem_type().0 as i64)
+}
+
 /// Whether all changes of a file system go through this machine's kernel and are reported by it, by the `f_type` of
 /// statfs(2). Those that nobody has looked into are not among them; nor are overlays, whose layers may change.
 fn reports_changes(magic: i64) -> bool {
@@ -270,7 +275,7 @@ impl Mounts {
         let mount = match known {
             Some(mount) => mount,
             None => {
-                let magic = fstatfs(fd.as_fd())?.filesystem_type().0 as i64;
+                let magic = magic(fd)?;
                 let mut mounts = self.known.write();
                 mounts.retain(|_, mount| mount.strong_count() > 0);
                 let known = mounts.get(&id).and_then(Weak::upgrade);

@@ -199,7 +199,7 @@ impl Group {
             (Report::Names, Renames::Parts) => Happened::TO_NAMES,
             (Report::Inodes, Renames::Whole) => Happened::TO_INODES - Happened::MOVE_SELF,
             (Report::Names, Renames::Whole) => {
-                Happened::TO_NAMES - Happened::MOVED_FROM - Happened::MOVED_TO | Happened::RENAME
+                (Happened::TO_NAMES - Happened::MOVED_FROM - Happened::MOVED_TO) | Happened::RENAME
             }
         };
         // SAFETY: no path is given, so the descriptor's object is meant; no memory is passed.
@@ -390,7 +390,7 @@ impl<'a> Iterator for Events<'a> {
             if let Some((inode, name)) = information(kind, body) {
                 let part = |happened| {
                     Some(Event {
-                        happened: happened | found.happened & Happened::ONDIR,
+                        happened: happened | (found.happened & Happened::ONDIR),
                         inode: Some(inode),
                         name,
                         ..found

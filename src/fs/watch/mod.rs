@@ -42,12 +42,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::statfs::fstatfs;
 use parking_lot::{Mutex, RwLock};
 
 use self::numbers::Numbers;
 use super::inode::Inode;
-use super::mounts::Mount;
+use super::mounts::{Mount, magic};
 use super::policy::MountTable;
 use crate::engine::{NodeId, Notifier, TRUST};
 use crate::sys::clock;
@@ -321,10 +320,9 @@ impl Watch {
         if self.wake.is_none() {
             return;
         }
-        let (Ok(id), Ok(about)) = (file_system_id(anchor), fstatfs(anchor)) else {
+        let (Ok(id), Ok(magic)) = (file_system_id(anchor), magic(anchor)) else {
             return;
         };
-        let magic = about.filesystem_type().0 as i64;
         let mut superblocks = self.superblocks.write();
         let same = |known: &Superblock| known.id == id && known.device == device;
         let index = superblocks.iter().position(same).unwrap_or_else(|| {
