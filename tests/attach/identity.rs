@@ -25,6 +25,7 @@ pub const CASES: &[Case] = crate::cases! {
     limits_are_taken_over needs "prlimit";
     limits_and_seccomp_are_said needs "prlimit", "python3";
     labels_of_a_kernel_without_them_change_nothing;
+    a_label_that_cannot_be_given_ends_the_session needs "unshare", "mount";
     exec_equals_the_container;
     unknown_targets_are_refused;
 };
@@ -486,12 +487,53 @@ os.execlp('sleep', 'sleep', '1000')
     contains(&text(&output.stdout), "Seccomp:\t0\n")
 }
 
+/// Whether the kernel labels processes.
+fn has_labels() -> Result<bool, Failed> {
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|enabled| enabled.starts_with('Y'));
+    Ok(apparmor || std::fs::read_to_string("/proc/filesystems")?.contains("selinuxfs"))
+}
+
+/// A9: where cntr sees a profile, and the kernel does not take it. The kernel here has none, so the profile is a file mounted
+/// over the process's own.
+fn a_label_that_cannot_be_given_ends_the_session() -> Result<(), Failed> {
+    if has_labels()? {
+        return skip("this kernel has AppArmor or SELinux");
+    }
+    let root = Rootfs::new();
+    root.write("profile", "docker-default (enforce)\n");
+    let target = Target::sleeping(&root, &[])?;
+    let run = |options: &str| {
+        let script = format!(
+            "mount -t tmpfs none /sys/module && mkdir -p /sys/module/apparmor/parameters && \
+             echo Y > /sys/module/apparmor/parameters/enabled && \
+             mount --bind {root}/profile /proc/{pid}/attr/current && \
+             exec {cntr} attach -v {options} {pid} -- echo runs",
+            root = root.path(),
+            pid = target.pid,
+            cntr = crate::fake::CNTR,
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-e", "-c", &script]);
+        crate::fake::finish(&mut command)
+    };
+    let refused = run("")?;
+    same(&format!("{refused:?}"), refused.status.code(), Some(125))?;
+    let message = text(&refused.stderr);
+    contains(
+        &message,
+        "cannot take over the security labels (AppArmor \"docker-default\")",
+    )?;
+    contains(&message, "--apparmor off leaves")?;
+    let planned = run("--dry-run")?;
+    contains(&text(&planned.stdout), "AppArmor docker-default")?;
+    let off = run("--apparmor off")?;
+    same(&format!("{off:?}"), text(&off.stdout), "runs\n".to_owned())
+}
+
 /// A9, on a kernel that has neither AppArmor nor SELinux: what the labels themselves do is tested beside the code.
 fn labels_of_a_kernel_without_them_change_nothing() -> Result<(), Failed> {
-    let loaded = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-        .is_ok_and(|enabled| enabled.starts_with('Y'))
-        || std::fs::read_to_string("/proc/filesystems")?.contains("selinuxfs");
-    if loaded {
+    if has_labels()? {
         return skip("this kernel has AppArmor or SELinux");
     }
     let root = Rootfs::new();
