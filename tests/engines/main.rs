@@ -39,16 +39,17 @@ use kind::{KINDS, Sample};
 use table::Table;
 
 /// Why no test can run here.
-fn unable() -> Option<&'static str> {
-    if !nix::unistd::geteuid().is_root() {
-        Some("root is needed to enter containers")
+fn unable() -> Option<String> {
+    let reason = if !nix::unistd::geteuid().is_root() {
+        "root is needed to enter containers"
     } else if !Path::new(world::BUSYBOX).is_file() {
-        Some("/bin/busybox is missing (Debian: apt install busybox-static)")
+        "/bin/busybox is missing (Debian: apt install busybox-static)"
     } else if !Path::new("/dev/fuse").exists() {
-        Some("/dev/fuse is missing")
+        "/dev/fuse is missing"
     } else {
-        None
-    }
+        return None;
+    };
+    Some(reason.to_owned())
 }
 
 /// What a result means for the test.
@@ -69,21 +70,23 @@ fn run(check: &Check, sample: &Sample, table: &Table) -> Result<Completion, Fail
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let unable = unable();
+    let mut arguments = Arguments::from_args();
+    // Most of the time engines are waited for.
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    arguments.test_threads.get_or_insert(2 * cpus);
+    let mut unable = unable();
     if unable.is_none() && !arguments.list {
         match guardian::divide() {
             Role::Done(code) => return code,
             Role::Work(run) => {
                 nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
                 if let Err(error) = world::enter(&run) {
-                    eprintln!("{error:#}");
-                    return ExitCode::from(101);
+                    unable = Some(format!("{error:#}"));
                 }
             }
         }
     }
-    if let Ok(kinds) = std::env::var(interruption::HOLD) {
+    if let (Ok(kinds), None) = (std::env::var(interruption::HOLD), &unable) {
         interruption::hold(&kinds);
     }
     let table = Arc::new(Table::default());
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         for sample in &samples {
             let name = format!("{}::{}_{}", sample.kind.title(), check.point, check.name);
             let (sample, table) = (Arc::clone(sample), Arc::clone(&table));
+            let unable = unable.clone();
             trials.push(Trial::ignorable_test(name, move || match unable {
                 Some(reason) => Ok(Completion::ignored_with(reason)),
                 None => run(check, &sample, &table),
@@ -105,6 +109,7 @@ fn main() -> ExitCode {
     }
     for (name, victim, kinds) in interruption::CASES {
         let name = format!("interruption::{name}");
+        let unable = unable.clone();
         trials.push(Trial::ignorable_test(name, move || match unable {
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => completion(&interruption::interrupted(*victim, kinds)),
