@@ -21,6 +21,7 @@ pub const CASES: &[Case] = crate::cases! {
     ids_of_a_container_that_lacks_the_users needs "setpriv", "unshare", "nsenter";
     host_files_are_the_users needs "setpriv", "unshare", "nsenter";
     cntr_cannot_be_looked_into needs "setpriv", "unshare", "nsenter", "strace";
+    what_takes_privilege_on_the_host_is_said needs "setpriv", "unshare", "nsenter";
     terminals_work needs "setpriv", "unshare", "nsenter", "setsid", "stty";
     the_end_is_not_waited_for needs "setpriv", "unshare", "nsenter";
     what_the_user_may_not_is_named needs "setpriv", "unshare", "nsenter";
@@ -521,6 +522,80 @@ fn cntr_cannot_be_looked_into() -> Result<(), Failed> {
 
 fn pid_of(target: &Target) -> String {
     target.pid.to_string()
+}
+
+/// A cgroup of root's; removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// With the process `pid` in it; `None` if there are no cgroups here.
+    fn of(pid: i32) -> Option<Cgroup> {
+        [
+            "/sys/fs/cgroup/pids",
+            "/sys/fs/cgroup/unified",
+            "/sys/fs/cgroup",
+        ]
+        .iter()
+        .map(|mount| Path::new(mount).join(format!("cntr-test-{}", unique())))
+        .find_map(|path| {
+            fs::create_dir(&path).ok()?;
+            let cgroup = Cgroup(path);
+            fs::write(cgroup.0.join("cgroup.procs"), pid.to_string()).ok()?;
+            Some(cgroup)
+        })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Its last process has been killed but may still be there.
+        for _ in 0..1000 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn what_takes_privilege_on_the_host_is_said() -> Result<(), Failed> {
+    let user = User::new()?;
+    let target = user.unshare(&["-Urm"])?;
+    let pid = target.pid.to_string();
+    let attach = |before: &str, script: &str| -> Result<(String, String), Failed> {
+        let start = format!(
+            "{before} exec {} -v attach {pid} -- sh -c '{script}'",
+            user.program()
+        );
+        let output = finish(user.command("sh").args(["-c", &start]))?;
+        same("code", output.status.code(), Some(0))?;
+        Ok((text(&output.stdout), text(&output.stderr)))
+    };
+    let score = format!("/proc/{pid}/oom_score_adj");
+    let (_, notes) = attach("echo 300 >/proc/self/oom_score_adj;", "true")?;
+    contains(
+        &notes,
+        "OOM score 0 is not taken over: that takes CAP_SYS_RESOURCE",
+    )?;
+    let (_, notes) = attach("ulimit -n 900;", "true")?;
+    contains(&notes, "cannot be raised to the target's")?;
+    contains(&notes, "without CAP_SYS_RESOURCE: it is 900")?;
+    fs::write(&score, "500")?;
+    let (printed, notes) = attach("", "cat /proc/self/oom_score_adj")?;
+    same("a higher score", printed, "500\n".to_owned())?;
+    same("notes", notes.contains("OOM"), false)?;
+    let Some(cgroup) = Cgroup::of(target.pid) else {
+        return skip("no cgroup controllers here");
+    };
+    let (_, notes) = attach("", "true")?;
+    contains(&notes, "WARN cannot join cgroup")?;
+    contains(
+        &notes,
+        "that takes CAP_DAC_OVERRIDE on the host (sudo), or a delegated cgroup",
+    )?;
+    drop(target);
+    drop(cgroup);
+    Ok(())
 }
 
 fn terminals_work() -> Result<(), Failed> {
