@@ -104,14 +104,36 @@ pub struct Bind {
     mount: OwnedFd,
 }
 
+/// What a path led to when it was looked at: device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen(u64, u64);
+
 impl Bind {
-    /// Makes the bind mount of `spec` for a session with `plan`, with the ids of the user namespace `users`, if it has
-    /// one. To be called in cntr's own mount namespace. With it comes what the user should know.
+    /// Looks at the path of `spec`. To be called before cntr goes to where it may do more than its caller.
+    ///
+    /// # Errors
+    /// The path is not there, or the caller may not look at it.
+    pub fn look(spec: &BindSpec) -> Result<Seen, Failure> {
+        let found =
+            open(&spec.path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).and_then(fstat);
+        let found = found.map_err(|error| {
+            Failure::system(
+                Step::OpenBinds,
+                format!("--bind {}", spec.path.display()),
+                error,
+            )
+        })?;
+        Ok(Seen(found.st_dev, found.st_ino))
+    }
+
+    /// Makes the bind mount of `spec`, which led to what was `seen`, for a session with `plan`, with the ids of the user
+    /// namespace `users`, if it has one. To be called in cntr's own mount namespace. With it comes what the user should know.
     ///
     /// # Errors
     /// The path is not there, or cannot be bound.
     pub fn open(
         spec: &BindSpec,
+        seen: Seen,
         plan: &Plan,
         users: Option<BorrowedFd<'_>>,
     ) -> Result<(Bind, Option<String>), Failure> {
@@ -121,6 +143,10 @@ impl Bind {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let fd = open(&spec.path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         let found = fstat(&fd).map_err(|error| failed(error.into()))?;
+        if Seen(found.st_dev, found.st_ino) != seen {
+            let reason = "something else is there now";
+            return Err(Failure::new(Step::OpenBinds, &object, reason));
+        }
         let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
         let is_directory = kind == SFlag::S_IFDIR;
         let submounts = if is_directory {

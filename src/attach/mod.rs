@@ -53,7 +53,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use self::bind::{Bind, BindSpec};
+use self::bind::{Bind, BindSpec, Seen};
 use self::cgroup::Cgroups;
 use self::command::{Command, Streams, WorkingDirectory};
 use self::entry::Wanted;
@@ -172,6 +172,11 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
         Some(tree) => resolve_base(tree.root.as_fd(), &wishes.base)?,
         None => resolve_base(Tree::of_host()?.root.as_fd(), &wishes.base)?,
     };
+    let seen: Vec<Seen> = wishes
+        .binds
+        .iter()
+        .map(Bind::look)
+        .collect::<Result<_, _>>()?;
     let (target, namespaces, cgroups, home) = open(process, wishes, Wanted::View)?;
     // In the mount namespace that cntr is in now.
     let tree = tree.map_or_else(Tree::of_host, Ok)?;
@@ -179,7 +184,7 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     let plan = Plan::new(target.root.as_fd(), base);
     hide::check(&wishes.hidden, &tree, &plan, &wishes.binds)?;
     inject(wishes.fault, Step::OpenBinds)?;
-    let binds = open_binds(&wishes.binds, &plan, &namespaces)?;
+    let binds = open_binds(&wishes.binds, &seen, &plan, &namespaces)?;
     let caller = Environment::own();
     let mut environment = containers_environment(&target, home);
     let shell = tree.shell(&caller).cloned();
@@ -344,17 +349,18 @@ fn open(
 
 fn open_binds(
     specs: &[BindSpec],
+    seen: &[Seen],
     plan: &Plan,
     namespaces: &Namespaces,
 ) -> Result<Vec<Bind>, Failure> {
-    let open = |spec: &BindSpec| {
-        let (bind, notice) = Bind::open(spec, plan, namespaces.get(Kind::User))?;
+    let open = |(spec, seen): (&BindSpec, &Seen)| {
+        let (bind, notice) = Bind::open(spec, *seen, plan, namespaces.get(Kind::User))?;
         if let Some(notice) = notice {
             tracing::warn!("{notice}");
         }
         Ok(bind)
     };
-    specs.iter().map(open).collect()
+    specs.iter().zip(seen).map(open).collect()
 }
 
 /// The labels of the target's security modules, and where to write them.

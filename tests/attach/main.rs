@@ -24,6 +24,7 @@ mod tools;
 mod user;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sys::signal::Signal;
 use parameter::Uring;
 
 /// A test: its name, what it needs, and what it does.
@@ -68,6 +69,10 @@ fn run(case: &Case) -> Result<Completion, Failed> {
 
 fn main() {
     let arguments = Arguments::from_args();
+    // Who starts the tests in the background of a script has them ignore these; no test of Ctrl-C could pass.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        cntr::sys::process::default_signal(signal).expect("a signal that can be caught");
+    }
     let groups: &[(&str, &'static [Case])] = &[
         ("bind", bind::CASES),
         ("container", container::CASES),
