@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap_complete::engine::CompletionCandidate;
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 
 use crate::resolve::{self, Found, Reference};
 
@@ -32,6 +32,16 @@ pub fn complete(typed: &OsStr) -> Vec<CompletionCandidate> {
         .into_iter()
         .map(CompletionCandidate::new)
         .collect()
+}
+
+/// The same, and directories; what is a path already is no container's name.
+pub fn complete_with_directories(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let is_path = typed
+        .to_str()
+        .is_none_or(|typed| typed.starts_with(['/', '.']));
+    let mut candidates = if is_path { Vec::new() } else { complete(typed) };
+    candidates.extend(PathCompleter::dir().complete(typed));
+    candidates
 }
 
 /// What the engines know that answer in time.

@@ -173,7 +173,23 @@ fn bash_completes() -> Result<(), Failed> {
     let one = [format!("{in_full}-1")];
     soon("one of two", &one, || {
         offered(&["cntr", "attach", &in_full])
-    })
+    })?;
+    // A container, or a directory; a file is neither.
+    let made = tempfile::Builder::new()
+        .prefix(&format!("{name}-d"))
+        .tempdir()?;
+    fs::create_dir(made.path().join("inner"))?;
+    fs::write(made.path().join("in-a-file"), "")?;
+    soon("containers", &unique, || {
+        offered(&["cntr", "attach", "--from", name])
+    })?;
+    let typed = made.path().join("in").display().to_string();
+    let directory = format!("{}/", made.path().join("inner").display());
+    same(
+        "directories",
+        offered(&["cntr", "attach", "--from", &typed])?,
+        vec![directory],
+    )
 }
 
 fn names_are_those_of_live_containers() -> Result<(), Failed> {
