@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::ValueHint;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap_complete::engine::ArgValueCompleter;
 
@@ -52,7 +53,7 @@ pub struct AttachArgs {
     #[arg(long, value_name = "strict|coherent|ttl=SECONDS", value_parser = parse_cache)]
     pub cache: Option<CachePolicy>,
     /// Have the files of another container or of a directory, instead of the host's
-    #[arg(long, value_name = "CONTAINER|DIR")]
+    #[arg(long, value_name = "CONTAINER|DIR", value_hint = ValueHint::DirPath, add = ArgValueCompleter::new(names::complete_with_directories))]
     pub from: Option<From>,
     /// Have a path of the host natively: a socket, a FIFO, a device, a directory at full speed; can be given several times
     #[arg(long, value_name = "PATH[:DEST][:ro]", value_parser = OsStringValueParser::new().try_map(BindSpec::parse))]

@@ -20,7 +20,8 @@ Examples:
   cntr completions elvish >> ~/.config/elvish/rc.elv
   cntr completions nushell > cntr.nu; then, in config.nu: use cntr.nu *
 
-cntr has to be on PATH. Engines that do not say within a second which containers they have are left out.")]
+cntr has to be on PATH. Engines that do not say within a second which containers they have are left out. A name that
+several engines know is completed as ENGINE://NAME.")]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]

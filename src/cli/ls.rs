@@ -101,7 +101,7 @@ pub fn run(args: &LsArgs, global: &Global) -> anyhow::Result<ExitCode> {
     // Servers are asked beside the engines: one that hangs keeps nobody waiting.
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || tell.send(control::list()));
-    let listing = resolve::list(&args.types);
+    let listing = resolve::list(&args.types, DEADLINE);
     for (engine, reason) in &listing.silent {
         tracing::info!("{engine}: {reason}");
     }

@@ -1,96 +1,136 @@
 //! `cntr __names`: the names of live containers, for completion. Whoever waits at the prompt does not wait long.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use clap_complete::engine::CompletionCandidate;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
+
+use crate::resolve::{self, Found, Reference};
 
 /// Print the names of live containers
 #[derive(clap::Args, Debug)]
 pub struct NamesArgs {}
 
-/// How long tools may take to answer.
-const DEADLINE: Duration = Duration::from_millis(1000);
-
-/// Most of a tool's answer that is read.
-const LONGEST: u64 = 1 << 20;
-
-/// Tools that print a name at the start of each line.
-const TOOLS: &[(&str, &[&str])] = &[
-    ("docker", &["ps", "--format", "{{.Names}}"]),
-    ("podman", &["ps", "--format", "{{.Names}}"]),
-    ("lxc-ls", &["--running", "-1"]),
-    ("machinectl", &["list", "--no-legend", "--no-pager"]),
-    ("runc", &["list", "--quiet"]),
-    ("crun", &["list", "--quiet"]),
-];
+/// How long engines may take to answer.
+const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Runs `cntr __names`.
 pub fn run(_args: &NamesArgs) -> anyhow::Result<ExitCode> {
-    for name in live() {
+    for name in names(&live()) {
         println!("{name}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Those that start with what was typed.
+/// Containers whose name starts with what was typed.
 pub fn complete(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else {
         return Vec::new();
     };
-    let names = live().into_iter();
-    names
-        .filter(|name| name.starts_with(typed))
+    matching(&live(), typed)
+        .into_iter()
         .map(CompletionCandidate::new)
         .collect()
 }
 
-/// What the tools know that answer in time, each name once.
-fn live() -> Vec<String> {
-    let end = Instant::now() + DEADLINE;
-    let (tell, told) = mpsc::channel();
-    let mut running = Vec::new();
-    for (program, arguments) in TOOLS {
-        let spawned = Command::new(program)
-            .args(*arguments)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn();
-        // One that is not installed knows no containers.
-        let Ok(mut child) = spawned else { continue };
-        let stdout = child.stdout.take();
-        let tell = tell.clone();
-        std::thread::spawn(move || {
-            let lines = stdout.map(|pipe| BufReader::new(pipe.take(LONGEST)).lines());
-            // What a tool has said counts, whether it comes to an end or not.
-            for line in lines.into_iter().flatten().map_while(Result::ok) {
-                if let Some(name) = line.split_whitespace().next() {
-                    let _ = tell.send(name.to_owned());
-                }
-            }
-        });
-        running.push(child);
-    }
-    drop(tell);
-    let mut names = Vec::new();
-    while let Ok(name) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        names.push(name);
-    }
-    for mut child in running {
-        // It has not been waited for, so the number is its own.
-        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-        let _ = child.wait();
-    }
+/// The same, and directories; what is a path already is no container's name.
+pub fn complete_with_directories(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let is_path = typed
+        .to_str()
+        .is_none_or(|typed| typed.starts_with(['/', '.']));
+    let mut candidates = if is_path { Vec::new() } else { complete(typed) };
+    candidates.extend(PathCompleter::dir().complete(typed));
+    candidates
+}
+
+/// What the engines know that answer in time.
+fn live() -> Vec<Found> {
+    resolve::list(&[], DEADLINE).found
+}
+
+/// Those that start with `typed`; once that says which engine, all are called in full.
+fn matching(found: &[Found], typed: &str) -> Vec<String> {
+    let mut names = if typed.contains("://") {
+        sorted(found.iter().map(Found::reference))
+    } else {
+        names(found)
+    };
+    names.retain(|name| name.starts_with(typed));
+    names
+}
+
+/// What to call each of them, as briefly as it is understood.
+fn names(found: &[Found]) -> Vec<String> {
+    sorted(found.iter().map(|one| {
+        let others = found.iter().filter(|other| other.name == one.name);
+        if others.count() == 1 && is_enough(&one.name) {
+            one.name.clone()
+        } else {
+            one.reference()
+        }
+    }))
+}
+
+/// Whether `name` alone is taken for a container's: a number is a process's.
+fn is_enough(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    let reference = name.parse::<Reference>();
+    !is_number && reference.is_ok_and(|reference| reference.engine.is_none())
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::Pid;
+
+    use super::*;
+    use crate::resolve::Engine;
+
+    fn found(all: &[(Engine, &str)]) -> Vec<Found> {
+        let one = |(pid, (engine, name)): (i32, &(Engine, &str))| Found {
+            engine: *engine,
+            name: (*name).to_owned(),
+            pid: Pid::from_raw(pid),
+            id: String::new(),
+            image: String::new(),
+        };
+        (1..).zip(all).map(one).collect()
+    }
+
+    #[test]
+    fn names_are_as_brief_as_they_are_understood() {
+        let found = found(&[
+            (Engine::Docker, "web"),
+            (Engine::Docker, "db"),
+            (Engine::Docker, "1234"),
+            (Engine::Podman, "web"),
+            (Engine::Cri, "shop/web-0/web"),
+            (Engine::Runc, "docker://odd"),
+        ]);
+        let all = [
+            "db",
+            "docker://1234",
+            "docker://web",
+            "podman://web",
+            "runc://docker://odd",
+            "shop/web-0/web",
+        ];
+        assert_eq!(names(&found), all);
+        for name in names(&found) {
+            assert!(name.parse::<Reference>().is_ok(), "{name}");
+        }
+        assert_eq!(matching(&found, "d"), &all[..3]);
+        assert_eq!(
+            matching(&found, "docker://"),
+            ["docker://1234", "docker://db", "docker://web"]
+        );
+        assert_eq!(matching(&found, "podman://x"), Vec::<String>::new());
+    }
 }

@@ -266,9 +266,9 @@ pub struct Listing {
     pub late: Vec<(Engine, String)>,
 }
 
-/// All running containers of `engines`, of all if there are none. Nobody is waited for longer than [`DEADLINE`].
+/// All running containers of `engines`, of all if there are none. Nobody is waited for longer than `deadline`.
 #[must_use]
-pub fn list(engines: &[Engine]) -> Listing {
+pub fn list(engines: &[Engine], deadline: Duration) -> Listing {
     let search = Search {
         name: "",
         only: None,
@@ -284,7 +284,7 @@ pub fn list(engines: &[Engine]) -> Listing {
             None => {}
         }
     }
-    answers.extend(ask_all("", questions, DEADLINE, Patience::Everybody));
+    answers.extend(ask_all("", questions, deadline, Patience::Everybody));
     if search.wants(Engine::Podman) {
         answers.push((Engine::Podman, Answer::Found(conmon::list())));
     }

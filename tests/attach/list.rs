@@ -20,15 +20,15 @@ pub const CASES: &[Case] = crate::cases! {
 };
 
 /// A process that an engine can name; killed when dropped.
-struct Sleep(Child);
+pub struct Sleep(Child);
 
 impl Sleep {
-    fn new() -> Result<Sleep, Failed> {
+    pub fn new() -> Result<Sleep, Failed> {
         let mut sleep = Command::new("sleep");
         Ok(Sleep(sleep.arg("1000").stdin(Stdio::null()).spawn()?))
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.0.id()
     }
 }
@@ -41,7 +41,7 @@ impl Drop for Sleep {
 }
 
 /// docker and podman with one container that runs, and one that has ended since.
-fn docker(name: &str, pid: u32) -> String {
+pub fn docker(name: &str, pid: u32) -> String {
     format!(
         r#"case $* in 'container ls --quiet --no-trunc') echo 899635d5b5922bf0; echo 1234;;
 'container inspect -- 899635d5b5922bf0 1234') echo '[{{"Id": "899635d5b5922bf0", "Name": "/{name}", "State": {{"Status": "running", "Pid": {pid}}},
@@ -58,9 +58,17 @@ fn instances(pid: u32) -> String {
 }
 
 /// `runc list` and `crun list`.
-fn states(pid: u32) -> String {
+pub fn states(name: &str, pid: u32) -> String {
     format!(
-        r#"[ "$*" = "list --format json" ] && echo '[{{"id": "web", "pid": {pid}, "status": "running", "bundle": "bb:1"}}]'"#
+        r#"[ "$*" = "list --format json" ] && echo '[{{"id": "{name}", "pid": {pid}, "status": "running", "bundle": "bb:1"}}]'"#
+    )
+}
+
+/// `machinectl list` and `machinectl show`.
+pub fn machine(name: &str, pid: u32) -> String {
+    format!(
+        "case $1 in list) echo '{name} container systemd-nspawn bb 1 -';; \
+         *) printf 'Name={name}\\nClass=container\\nLeader={pid}\\n';; esac"
     )
 }
 
@@ -97,15 +105,7 @@ fn containers_of_every_engine_are_listed() -> Result<(), Failed> {
         ),
         ("lxd", "lxc", "shop/web", instances(pids[3])),
         ("incus", "incus", "shop/web", instances(pids[4])),
-        (
-            "machine",
-            "machinectl",
-            "web",
-            format!(
-                "case $1 in list) echo 'web container systemd-nspawn bb 1 -';; *) printf 'Name=web\\nClass=container\\nLeader={}\\n';; esac",
-                pids[5]
-            ),
-        ),
+        ("machine", "machinectl", "web", machine("web", pids[5])),
         ("cri", "crictl", "shop/web-0/web", crictl(pids[6])),
         (
             "containerd",
@@ -118,8 +118,8 @@ fn containers_of_every_engine_are_listed() -> Result<(), Failed> {
                 pids[7]
             ),
         ),
-        ("runc", "runc", "web", states(pids[8])),
-        ("crun", "crun", "web", states(pids[9])),
+        ("runc", "runc", "web", states("web", pids[8])),
+        ("crun", "crun", "web", states("web", pids[9])),
         (
             "rkt",
             "rkt",

@@ -47,11 +47,14 @@ impl Tools {
     pub fn cntr(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(CNTR);
         command.args(arguments).env("PATH", &self.0);
-        // No daemon of this machine has a say.
+        finish(self.without_daemons(&mut command))
+    }
+
+    /// No daemon of this machine has a say.
+    pub fn without_daemons<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("CONTAINERD_ADDRESS", self.0.join("containerd.sock"));
         command.env("CONTAINER_RUNTIME_ENDPOINT", self.0.join("cri.sock"));
-        command.env("LXD_DIR", &self.0).env("INCUS_DIR", &self.0);
-        finish(&mut command)
+        command.env("LXD_DIR", &self.0).env("INCUS_DIR", &self.0)
     }
 
     /// The host name that `cntr exec TARGET` finds.

@@ -1,15 +1,16 @@
 //! What shells and man(1) are given.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
 use crate::Case;
-use crate::fake::{CNTR, cntr, contains, finish, same, text};
+use crate::fake::{CNTR, cntr, contains, deadline, finish, same, text, unique};
+use crate::list::{Sleep, docker, machine, states};
+use crate::names::Tools;
 
 pub const CASES: &[Case] = crate::cases! {
     bash_completes needs "bash";
@@ -22,9 +23,10 @@ pub const CASES: &[Case] = crate::cases! {
     manual_pages_have_no_mistakes needs "man";
 };
 
-const SUBCOMMANDS: [&str; 9] = [
+const SUBCOMMANDS: [&str; 10] = [
     "attach",
     "exec",
+    "ls",
     "run",
     "mount",
     "stat",
@@ -34,42 +36,74 @@ const SUBCOMMANDS: [&str; 9] = [
     "man",
 ];
 
-/// A directory with cntr and fake tools of engines, for the start of `PATH`.
-fn tools() -> Result<tempfile::TempDir, Failed> {
-    let directory = tempfile::tempdir()?;
-    symlink(CNTR, directory.path().join("cntr"))?;
-    let scripts = [
-        (
-            "docker",
-            "test \"$1\" = ps && printf 'web-1\\nweb-2\\nother\\n'",
-        ),
-        // It has an answer and does not end.
-        ("podman", "echo web-3; exec sleep 1000"),
-        ("lxc-ls", "exit 1"),
-        (
-            "machinectl",
-            "echo 'machine container systemd-nspawn'; echo other",
-        ),
-        ("runc", ":"),
-        ("crun", ":"),
-    ];
-    for (name, script) in scripts {
-        let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(directory)
+/// Engines that are scripts with their answers, and the containers that they name.
+struct Engines {
+    tools: Tools,
+    /// How all names start that they give.
+    name: String,
+    _containers: Vec<Sleep>,
 }
 
-fn with_tools(program: &str, tools: &Path) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::iter::once(tools.to_owned()).chain(std::env::split_paths(&path));
-    let mut command = Command::new(program);
-    command.env(
-        "PATH",
-        std::env::join_paths(paths).expect("no colon in a name"),
-    );
-    command
+impl Engines {
+    fn new() -> Result<Engines, Failed> {
+        let tools = Tools::new();
+        symlink(CNTR, tools.0.join("cntr"))?;
+        let name = format!("web-{}", unique());
+        let containers: Vec<Sleep> = (0..4).map(|_| Sleep::new()).collect::<Result<_, _>>()?;
+        let of = |number: usize| (format!("{name}-{number}"), containers[number].pid());
+        let ((first, pid), (second, its_pid), (third, last_pid)) = (of(1), of(2), of(3));
+        tools
+            .add("docker", &docker(&first, pid))
+            // Another container that is called the same.
+            .add("crun", &states(&first, containers[0].pid()))
+            .add("runc", &states(&second, its_pid))
+            .add("machinectl", &machine(&third, last_pid))
+            .add("lxc-ls", "exit 1")
+            .add("podman", "exec /bin/sleep 1000");
+        Ok(Engines {
+            tools,
+            name,
+            _containers: containers,
+        })
+    }
+
+    /// `program`, which has the tools before all others.
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Output, Failed> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = std::iter::once(self.tools.0.clone()).chain(std::env::split_paths(&path));
+        let paths = std::env::join_paths(paths).expect("no colon in a name");
+        let mut command = Command::new(program);
+        command.args(arguments).env("PATH", paths);
+        finish(self.tools.without_daemons(&mut command))
+    }
+
+    /// What a real bash offers for the last of `words`.
+    fn offered(&self, words: &[&str]) -> Result<Vec<String>, Failed> {
+        let script = "\
+            source <(cntr completions bash)\n\
+            COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMP_LINE=\"$*\"; COMP_POINT=${#COMP_LINE}\n\
+            function=$(complete -p cntr | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n\
+            $function cntr \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\" 2>/dev/null\n\
+            printf '%s\\n' \"${COMPREPLY[@]}\"\n";
+        let output = self.run("bash", &[&["--norc", "-c", script, "bash"], words].concat())?;
+        let text = text(&output.stdout);
+        Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    }
+}
+
+/// `names` gives `expected`, if not at once then later: where much else runs, nobody answers within a second.
+fn soon(
+    what: &str,
+    expected: &[String],
+    names: impl Fn() -> Result<Vec<String>, Failed>,
+) -> Result<(), Failed> {
+    let end = Instant::now() + deadline();
+    loop {
+        let names = names()?;
+        if names == expected || Instant::now() > end {
+            return same(what, names.as_slice(), expected);
+        }
+    }
 }
 
 /// The script for a shell is in `$1` of what checks it.
@@ -99,25 +133,9 @@ fn a_module_for_nushell_is_one() -> Result<(), Failed> {
     check("nu", &["--no-config-file"])
 }
 
-/// What a real bash offers for the last of `words`.
-fn offered(tools: &Path, words: &[&str]) -> Result<Vec<String>, Failed> {
-    let script = "\
-        source <(cntr completions bash)\n\
-        COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMP_LINE=\"$*\"; COMP_POINT=${#COMP_LINE}\n\
-        function=$(complete -p cntr | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n\
-        $function cntr \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\" 2>/dev/null\n\
-        printf '%s\\n' \"${COMPREPLY[@]}\"\n";
-    let mut bash = with_tools("bash", tools);
-    let output = finish(bash.args(["--norc", "-c", script, "bash"]).args(words))?;
-    Ok(text(&output.stdout)
-        .lines()
-        .map(|line| line.trim().to_owned())
-        .collect())
-}
-
 fn bash_completes() -> Result<(), Failed> {
-    let tools = tools()?;
-    let offered = |words: &[&str]| offered(tools.path(), words);
+    let engines = Engines::new()?;
+    let offered = |words: &[&str]| engines.offered(words);
     let subcommands = offered(&["cntr", ""])?;
     for name in SUBCOMMANDS {
         same(
@@ -143,40 +161,61 @@ fn bash_completes() -> Result<(), Failed> {
     )?;
     let types = offered(&["cntr", "attach", "--type", "do"])?;
     same("types", types, vec!["docker".to_owned()])?;
+    let name = engines.name.as_str();
+    let unique = ["2", "3"].map(|number| format!("{name}-{number}"));
     for line in [
-        &["cntr", "attach", "web"][..],
-        &["cntr", "exec", "-it", "web"],
+        &["cntr", "attach", name][..],
+        &["cntr", "exec", "-it", name],
     ] {
-        let names = offered(line)?;
-        same(
-            &format!("{line:?}"),
-            names,
-            ["web-1", "web-2", "web-3"].map(str::to_owned).to_vec(),
-        )?;
+        soon(&format!("{line:?}"), &unique, || offered(line))?;
     }
-    Ok(())
+    let in_full = format!("crun://{name}");
+    let one = [format!("{in_full}-1")];
+    soon("one of two", &one, || {
+        offered(&["cntr", "attach", &in_full])
+    })?;
+    // A container, or a directory; a file is neither.
+    let made = tempfile::Builder::new()
+        .prefix(&format!("{name}-d"))
+        .tempdir()?;
+    fs::create_dir(made.path().join("inner"))?;
+    fs::write(made.path().join("in-a-file"), "")?;
+    soon("containers", &unique, || {
+        offered(&["cntr", "attach", "--from", name])
+    })?;
+    let typed = made.path().join("in").display().to_string();
+    let directory = format!("{}/", made.path().join("inner").display());
+    same(
+        "directories",
+        offered(&["cntr", "attach", "--from", &typed])?,
+        vec![directory],
+    )
 }
 
 fn names_are_those_of_live_containers() -> Result<(), Failed> {
-    let tools = tools()?;
-    let start = Instant::now();
-    let output = finish(with_tools(CNTR, tools.path()).arg("__names"))?;
-    same(
-        "names",
-        text(&output.stdout),
-        "machine\nother\nweb-1\nweb-2\nweb-3\n".to_owned(),
-    )?;
-    // The tool that does not end has 1000 seconds.
-    same("in time", start.elapsed() < Duration::from_secs(100), true)?;
+    let engines = Engines::new()?;
+    let name = engines.name.as_str();
+    let expected = [
+        format!("crun://{name}-1"),
+        format!("docker://{name}-1"),
+        format!("{name}-2"),
+        format!("{name}-3"),
+    ];
+    soon("names", &expected, || {
+        let start = Instant::now();
+        let output = engines.run(CNTR, &["__names"])?;
+        // The tool that does not end has 1000 seconds.
+        same("in time", start.elapsed() < Duration::from_secs(100), true)?;
+        same("complaints", text(&output.stderr), String::new())?;
+        // Other tests have containers, too.
+        let names = text(&output.stdout);
+        let own = names.lines().filter(|line| line.contains(name));
+        Ok(own.map(str::to_owned).collect())
+    })?;
     // Where there are no engines.
-    let empty = tempfile::tempdir()?;
-    let mut command = Command::new(CNTR);
-    let output = finish(command.arg("__names").env("PATH", empty.path()))?;
-    same(
-        "none",
-        (output.status.code(), output.stdout.len()),
-        (Some(0), 0),
-    )
+    let output = Tools::new().cntr(&["__names"])?;
+    same("none", output.status.code(), Some(0))?;
+    same("complaints", text(&output.stderr), String::new())
 }
 
 /// The pages, in a directory that is made.
