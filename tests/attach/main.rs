@@ -69,8 +69,8 @@ fn run(case: &Case) -> Result<Completion, Failed> {
 
 fn main() {
     let arguments = Arguments::from_args();
-    // Who starts the tests in the background of a script has them ignore these; no test of Ctrl-C could pass.
-    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+    // Who starts the tests in the background of a script has them ignore these; no test of signals could pass.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
         cntr::sys::process::default_signal(signal).expect("a signal that can be caught");
     }
     let groups: &[(&str, &'static [Case])] = &[
