@@ -244,7 +244,7 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     view.points.extend(points);
     if let Some(show) = wishes.dry_run {
         let with = Some((&plan, &view, wishes.binds.as_slice()));
-        let preview = Preview::new(&target, &namespaces, &cgroups, &command, with);
+        let preview = Preview::new(&target, &namespaces, &cgroups, &command, wishes, with);
         return preview.show(show);
     }
     let opened = match view.open(&signals, deadline, wishes.fault) {
@@ -311,7 +311,8 @@ pub fn exec(process: Pinned, wishes: &Wishes) -> Result<Exit, Failure> {
         labels: labels(&target, wishes)?,
     };
     if let Some(show) = wishes.dry_run {
-        return Preview::new(&target, &namespaces, &cgroups, &command, None).show(show);
+        let preview = Preview::new(&target, &namespaces, &cgroups, &command, wishes, None);
+        return preview.show(show);
     }
     let session = Session {
         target,

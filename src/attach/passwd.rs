@@ -4,6 +4,7 @@
 //! are not in the files are asked of the name service (LDAP, systemd-homed) as any program would.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -72,6 +73,25 @@ impl FromStr for Id {
             Ok(number) if digits && number < u32::MAX => Ok(Id::Number(number)),
             _ if digits => Err(format!("{text} is not the number of a user or group")),
             _ => Ok(Id::Name(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Number(number) => number.fmt(out),
+            Id::Name(name) => name.fmt(out),
+        }
+    }
+}
+
+impl fmt::Display for UserSpec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.user.fmt(out)?;
+        match &self.group {
+            Some(group) => write!(out, ":{group}"),
+            None => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
+use super::Wishes;
 use super::bind::BindSpec;
 use super::capabilities;
 use super::cgroup::Cgroups;
@@ -11,10 +12,11 @@ use super::command::{Command, Streams, WorkingDirectory};
 use super::handshake::Failure;
 use super::mounts::{DevSource, Plan};
 use super::namespaces::{Kind, Namespaces};
+use super::passwd::UserSpec;
 use super::status::{Limit, Seccomp, to_inside};
 use super::supervise::Exit;
 use super::target::Target;
-use super::view::{Access, CachePolicy, View};
+use super::view::{Access, CachePolicy, Ownership, View};
 use crate::sys::capability::{self, CapSet};
 
 /// Takes a preview; a session with one ends there.
@@ -43,7 +45,15 @@ pub struct Preview {
     pub cgroups_refused: Vec<String>,
     /// What is mounted where; none if the root is the container's own.
     pub mounts: Vec<MountPreview>,
-    /// User and groups.
+    /// Paths that are not there.
+    pub hidden: Vec<String>,
+    /// Whose new files on the host are; none if they are those of who makes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_user: Option<EffectiveUserPreview>,
+    /// The user of the container that was asked for, as it was typed; none if the session is the target's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// User and groups of the session.
     pub ids: IdPreview,
     /// The capability sets.
     pub capabilities: CapabilityPreview,
@@ -82,6 +92,19 @@ pub struct MountPreview {
     pub what: String,
 }
 
+/// Whom new files on the host belong to, as numbers of the host.
+#[derive(Debug, Serialize)]
+pub struct EffectiveUserPreview {
+    /// As it was typed.
+    pub name: String,
+    /// User id.
+    pub user: u32,
+    /// Group id.
+    pub group: u32,
+    /// Whether any can be made: not if the host's files are read-only.
+    pub can_create: bool,
+}
+
 /// User and groups, as numbers of the container; `None` is one that its user namespace does not map.
 #[derive(Debug, Serialize)]
 pub struct IdPreview {
@@ -113,13 +136,14 @@ pub struct CapabilityPreview {
 }
 
 impl Preview {
-    /// The preview of a session of `target`; `view` is what it has of the host's files.
+    /// The preview of a session of `target`, with the user of `wishes` already; `view` is what it has of the host's files.
     #[must_use]
     pub fn new(
         target: &Target,
         namespaces: &Namespaces,
         cgroups: &Cgroups,
         command: &Command,
+        wishes: &Wishes,
         view: Option<(&Plan, &View, &[BindSpec])>,
     ) -> Preview {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -145,6 +169,9 @@ impl Preview {
             cgroups: cgroups.names().map(str::to_owned).collect(),
             cgroups_refused: cgroups.refused.clone(),
             mounts: view.map(mounts).unwrap_or_default(),
+            hidden: view.map(hidden).unwrap_or_default(),
+            effective_user: view.and_then(|(_, view, _)| effective_user(view, wishes)),
+            user: wishes.user.as_ref().map(UserSpec::to_string),
             ids: ids(target),
             capabilities: capabilities(target),
             no_new_privileges: target.status.no_new_privs,
@@ -234,6 +261,23 @@ fn mounts((plan, view, binds): (&Plan, &View, &[BindSpec])) -> Vec<MountPreview>
         mounts.push(mount(bind.destination.display().to_string(), &what));
     }
     mounts
+}
+
+fn hidden((_, view, _): (&Plan, &View, &[BindSpec])) -> Vec<String> {
+    let paths = view.hidden.iter();
+    paths.map(|path| path.display().to_string()).collect()
+}
+
+fn effective_user(view: &View, wishes: &Wishes) -> Option<EffectiveUserPreview> {
+    let Ownership::User { uid, gid } = view.ownership else {
+        return None;
+    };
+    Some(EffectiveUserPreview {
+        name: wishes.effective_user.as_ref()?.to_string(),
+        user: uid,
+        group: gid,
+        can_create: view.access == Access::ReadWrite,
+    })
 }
 
 fn ids(target: &Target) -> IdPreview {

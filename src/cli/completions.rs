@@ -66,6 +66,9 @@ pub fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
         }
     };
     completer.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?;
+    if args.shell == Shell::Bash {
+        script = bash(&script);
+    }
     std::io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -79,6 +82,13 @@ pub fn answer(arguments: &[OsString]) -> Result<bool, clap::Error> {
     CompleteEnv::with_factory(super::command)
         .var(VARIABLE)
         .try_complete(arguments.to_vec(), directory.as_deref())
+}
+
+/// clap's script for Bash, called by one that knows what Bash makes of colons.
+fn bash(script: &[u8]) -> Vec<u8> {
+    let script = String::from_utf8_lossy(script);
+    let script = script.replace(" -F _clap_complete_cntr ", " -F _cntr ");
+    (script + include_str!("completions.bash")).into_bytes()
 }
 
 /// The module for Nushell: clap's, with the names of containers where one is expected.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::doctor;
 use crate::attach::handshake::Failure;
-use crate::attach::preview::{IdPreview, NamespacePreview, Preview};
+use crate::attach::preview::{EffectiveUserPreview, NamespacePreview, Preview};
 use crate::attach::step::Step;
 
 /// A plan and the transport.
@@ -112,13 +112,19 @@ fn rows(preview: &Preview, transport: Option<&str>) -> Vec<(&'static str, Vec<St
         ),
         ("cgroups", cgroups),
         ("mounts", mounts),
-        ("ids", ids(&preview.ids)),
+        ("ids", ids(preview)),
         ("capabilities", sets),
         ("limits", preview.limits.clone()),
         ("OOM score", vec![preview.oom_score_adj.clone()]),
         ("labels", labels),
         ("seccomp", vec![preview.seccomp.clone()]),
     ];
+    if !preview.hidden.is_empty() {
+        rows.push(("hidden", preview.hidden.clone()));
+    }
+    if let Some(user) = &preview.effective_user {
+        rows.push(("new files", vec![new_files(user)]));
+    }
     if let Some(transport) = transport {
         rows.push(("transport", vec![transport.to_owned()]));
     }
@@ -128,7 +134,18 @@ fn rows(preview: &Preview, transport: Option<&str>) -> Vec<(&'static str, Vec<St
     rows
 }
 
-fn ids(ids: &IdPreview) -> Vec<String> {
+fn new_files(user: &EffectiveUserPreview) -> String {
+    let (name, uid, gid) = (&user.name, user.user, user.group);
+    let in_vain = if user.can_create {
+        ""
+    } else {
+        ", but none can be made"
+    };
+    format!("of user {uid} and group {gid} on the host (--effective-user {name}){in_vain}")
+}
+
+fn ids(preview: &Preview) -> Vec<String> {
+    let ids = &preview.ids;
     let list = |ids: &[Option<u32>]| {
         let id = |id: &Option<u32>| id.map_or_else(|| "not mapped".to_owned(), |id| id.to_string());
         ids.iter().map(id).collect::<Vec<_>>().join(", ")
@@ -144,5 +161,9 @@ fn ids(ids: &IdPreview) -> Vec<String> {
     if !ids.supplementary.is_empty() {
         lines.push(format!("groups {}", list(&ids.supplementary)));
     }
+    lines.push(match &preview.user {
+        Some(user) => format!("as --user {user} says"),
+        None => "as the target's".to_owned(),
+    });
     lines
 }

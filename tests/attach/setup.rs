@@ -17,6 +17,7 @@ pub const CASES: &[Case] = crate::cases! {
     limits_too_low_are_named;
     notes_are_printed_with_v;
     a_dry_run_changes_nothing;
+    a_dry_run_shows_users_and_what_is_hidden;
     the_end_is_not_waited_for;
 };
 
@@ -259,4 +260,65 @@ fn a_dry_run_changes_nothing() -> Result<(), Failed> {
     contains(&text(&wrong.stderr), "there is no such process")?;
     let fault = target.attach(&["--dry-run", "--fail-at", "plan-mounts"], &["true"])?;
     same("code", fault.status.code(), Some(125))
+}
+
+fn a_dry_run_shows_users_and_what_is_hidden() -> Result<(), Failed> {
+    let root = Rootfs::new();
+    let target = Target::sleeping(&root, &["--userns"])?;
+    let user = ["--user", "12:34"];
+    let options = [
+        &["--dry-run", "--effective-user", "1234:56"][..],
+        &["--hide", "/root", "--hide", "/usr//share/./doc/"],
+        &user,
+    ]
+    .concat();
+    let planned = target.attach(&options, &["true"])?;
+    same(&text(&planned.stderr), planned.status.code(), Some(0))?;
+    let plan = text(&planned.stdout);
+    for line in [
+        "hidden        /root",
+        "/usr/share/doc",
+        "of user 1234 and group 56 on the host (--effective-user 1234:56), but none can be made",
+        "user 12, 12, 12 (real, effective, saved); 100012 on the host",
+        "group 34, 34, 34",
+        "as --user 12:34 says",
+    ] {
+        contains(&plan, line)?;
+    }
+    let json = |options: &[&str]| -> Result<serde_json::Value, Failed> {
+        let pid = target.pid.to_string();
+        let planned = cntr(&[&["--json", "attach"], options, &[&pid, "--", "true"]].concat())?;
+        Ok(serde_json::from_slice(&planned.stdout)?)
+    };
+    let plan = json(&[&options[..], &["--host", "rw"]].concat())?;
+    let hidden = serde_json::json!(["/root", "/usr/share/doc"]);
+    same("hidden", &plan["hidden"], &hidden)?;
+    let new_files =
+        serde_json::json!({"name": "1234:56", "user": 1234, "group": 56, "can_create": true});
+    same("new files", &plan["effective_user"], &new_files)?;
+    same("user", plan["user"].as_str(), Some("12:34"))?;
+    // The plan is true.
+    let session = target.attach(&user, &["cat", "/proc/self/status"])?;
+    let session = text(&session.stdout);
+    for (key, ids) in [("Uid", "users"), ("Gid", "groups")] {
+        let line = session.lines().find(|line| line.starts_with(key));
+        let line = line.ok_or("no ids")?.split_whitespace();
+        let ids = plan["ids"][ids].as_array().into_iter().flatten();
+        let planned: Vec<String> = ids.map(serde_json::Value::to_string).collect();
+        same(
+            key,
+            line.skip(1).take(3).map(str::to_owned).collect(),
+            planned,
+        )?;
+    }
+    // What is not asked for is the target's, and nothing is hidden.
+    let plain = json(&["--dry-run"])?;
+    same("hidden", &plain["hidden"], &serde_json::json!([]))?;
+    for key in ["effective_user", "user"] {
+        same(key, plain.get(key), None)?;
+    }
+    contains(
+        &text(&target.attach(&["--dry-run"], &["true"])?.stdout),
+        "as the target's",
+    )
 }

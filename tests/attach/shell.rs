@@ -79,13 +79,18 @@ impl Engines {
 
     /// What a real bash offers for the last of `words`.
     fn offered(&self, words: &[&str]) -> Result<Vec<String>, Failed> {
+        self.offered_in(&words.join(" "), words)
+    }
+
+    /// What a real bash offers at the end of `line`, of which it has made `words`.
+    fn offered_in(&self, line: &str, words: &[&str]) -> Result<Vec<String>, Failed> {
         let script = "\
             source <(cntr completions bash)\n\
-            COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMP_LINE=\"$*\"; COMP_POINT=${#COMP_LINE}\n\
+            COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_TYPE=9; COMP_LINE=$0; COMP_POINT=${#COMP_LINE}\n\
             function=$(complete -p cntr | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n\
             $function cntr \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\" 2>/dev/null\n\
             printf '%s\\n' \"${COMPREPLY[@]}\"\n";
-        let output = self.run("bash", &[&["--norc", "-c", script, "bash"], words].concat())?;
+        let output = self.run("bash", &[&["--norc", "-c", script, line], words].concat())?;
         let text = text(&output.stdout);
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
@@ -169,11 +174,16 @@ fn bash_completes() -> Result<(), Failed> {
     ] {
         soon(&format!("{line:?}"), &unique, || offered(line))?;
     }
-    let in_full = format!("crun://{name}");
-    let one = [format!("{in_full}-1")];
+    // Only what comes after the colon, which for bash is a word.
+    let (line, rest) = (format!("cntr attach crun://{name}"), format!("//{name}"));
+    let one = [format!("{rest}-1")];
     soon("one of two", &one, || {
-        offered(&["cntr", "attach", &in_full])
+        engines.offered_in(&line, &["cntr", "attach", "crun", ":", &rest])
     })?;
+    // With a blank behind it, it is no part of what is typed.
+    let words = ["cntr", "attach", "crun", ":", "--he"];
+    let option = engines.offered_in("cntr attach crun: --he", &words)?;
+    same("another word", option, vec!["--help".to_owned()])?;
     // A container, or a directory; a file is neither.
     let made = tempfile::Builder::new()
         .prefix(&format!("{name}-d"))
