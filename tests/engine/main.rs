@@ -39,6 +39,10 @@ fn main() {
         return serve_with_a_child(Path::new(&point));
     }
     let arguments = Arguments::from_args();
+    // Who starts the tests in the background of a script has them ignore these; nobody could be interrupted.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        cntr::sys::process::default_signal(signal).expect("a signal that can be caught");
+    }
     let root = nix::unistd::geteuid().is_root();
     if root {
         // Mounts of a test that is killed go away with this namespace.

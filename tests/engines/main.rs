@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sys::signal::Signal;
 
 use checks::{CHECKS, Check};
 use command::Skip;
@@ -71,6 +72,10 @@ fn run(check: &Check, sample: &Sample, table: &Table) -> Result<Completion, Fail
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    // Who starts the tests in the background of a script has them ignore these; no test of signals could pass.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        cntr::sys::process::default_signal(signal).expect("a signal that can be caught");
+    }
     // Most of the time engines are waited for.
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     arguments.test_threads.get_or_insert(2 * cpus);
