@@ -91,7 +91,7 @@ impl Exporter for Terminal {
         }
         let published = "overhead beside CNTR's table of 2018: 1 is native, lower is better";
         self.section(out, published, content::published(analysis))?;
-        let floor = "uncached metadata, times the limit: null round trip + native operation; cntr's time as a multiple of minimal's";
+        let floor = "uncached metadata, times the limit: null round trip + native operation";
         self.section(out, floor, content::floor(analysis))?;
         self.flagged(analysis, out)?;
         self.section(out, "failures", content::failures(analysis))?;
