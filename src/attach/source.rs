@@ -71,22 +71,20 @@ impl Tree {
     /// # Errors
     /// There is no such directory or process, or cntr may not look into it.
     pub fn of_caller(source: Source) -> Result<Option<Tree>, Failure> {
+        let named = |failure: Failure| Failure {
+            step: Step::MakeView,
+            object: format!("--from {}", failure.object),
+            ..failure
+        };
         match source {
             Source::Host => Ok(None),
             Source::Directory(path) => {
-                let mut tree = Tree::of_directory(&path)?;
+                let mut tree = Tree::of_directory(&path).map_err(named)?;
                 // cntr may go to another one, and be the last in this.
                 tree.outside = File::open("/proc/self/ns/mnt").ok();
                 Ok(Some(tree))
             }
-            Source::Process(process) => {
-                let tree = Tree::of_process(process).map_err(|failure| Failure {
-                    step: Step::MakeView,
-                    object: format!("--from {}", failure.object),
-                    ..failure
-                });
-                tree.map(Some)
-            }
+            Source::Process(process) => Tree::of_process(process).map_err(named).map(Some),
         }
     }
 
@@ -205,7 +203,7 @@ impl Tree {
     /// # Errors
     /// There is no such user, or the container's user namespace does not map it.
     pub fn account(&self, spec: &UserSpec) -> Result<Account, Failure> {
-        let failed = |reason: String| Failure::new(Step::MakeView, "effective user", reason);
+        let failed = |reason: String| Failure::new(Step::MakeView, "--effective-user", reason);
         if self.namespace.is_none() {
             return Accounts::find_on_host(spec).map_err(|error| failed(error.to_string()));
         }

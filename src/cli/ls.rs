@@ -221,8 +221,9 @@ fn dash(text: &str) -> &str {
 }
 
 fn print_table(table: &Table) {
+    // Cells have a blank on both sides, of which the first and the last separate nothing.
     for line in table.to_string().lines() {
-        println!("{}", line.trim_end());
+        println!("{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
     }
 }
 

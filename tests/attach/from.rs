@@ -231,7 +231,7 @@ fn what_cannot_be_served_is_said() -> Result<(), Failed> {
     for (from, reason) in [
         (
             "/no/such/directory",
-            "cannot make the view of the host (/no/such/directory): No such file",
+            "cannot make the view of the host (--from /no/such/directory): No such file",
         ),
         ("/etc/passwd", "(/etc/passwd): Not a directory"),
         ("process_id://4194305", "4194305: there is no such process"),
