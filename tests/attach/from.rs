@@ -233,7 +233,7 @@ fn what_cannot_be_served_is_said() -> Result<(), Failed> {
             "/no/such/directory",
             "cannot make the view of the host (--from /no/such/directory): No such file",
         ),
-        ("/etc/passwd", "(/etc/passwd): Not a directory"),
+        ("/etc/passwd", "(--from /etc/passwd): Not a directory"),
         ("process_id://4194305", "4194305: there is no such process"),
         ("dockre://x", "dockre"),
     ] {
