@@ -205,8 +205,7 @@ impl View {
             },
             session.negotiated().minor
         )));
-        // Nobody listens any more, so there is no one to tell how it ended.
-        let _ = session.join();
+        session.wait();
         Ok(())
     }
 

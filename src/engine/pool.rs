@@ -334,6 +334,23 @@ impl Pool {
         roster.threads
     }
 
+    /// Waits until the session is over, and then until nothing is served any more, but not longer than `patience`.
+    pub(super) fn wait_for_rest(&self, patience: Duration) {
+        let mut roster = self.roster.lock();
+        while !self.is_over() && roster.threads > 0 {
+            self.ended.wait(&mut roster);
+        }
+        drop(roster);
+        let deadline = Instant::now() + patience;
+        let serves = |place: &Arc<Place>| place.serving().is_some();
+        while self.places.read().iter().any(serves) && Instant::now() < deadline {
+            for place in self.places.read().iter().filter(|place| serves(place)) {
+                place.signal();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The kernel wants request `unique` interrupted.
     pub(super) fn interrupt(&self, unique: u64) {
         // The thread that has read the request may not have taken it into service yet: it looks at this list after

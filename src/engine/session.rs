@@ -339,6 +339,12 @@ impl Session {
         }
     }
 
+    /// Waits until the mount is gone and all requests are answered, for a process that ends then: that ends the threads
+    /// sooner than they would one by one.
+    pub fn wait(self) {
+        self.pool.wait_for_rest(PATIENCE);
+    }
+
     /// Waits until the mount is gone, all requests are answered and all threads have ended.
     ///
     /// # Errors
