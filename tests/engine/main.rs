@@ -565,7 +565,9 @@ fn stop_under_load(transport: Transport) -> Result<(), Failed> {
                 Some(libc::ENOTCONN),
                 Some(libc::ECONNABORTED),
                 Some(libc::EINTR),
-                Some(libc::ENODEV)
+                Some(libc::ENODEV),
+                // Over io_uring, of what is about to be handed to a thread that has just ended.
+                Some(libc::ECANCELED)
             ]
             .contains(&errno),
             "{errno:?}"
