@@ -10,8 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use super::handshake::{Deadline, Failure, Message, Reporter, inject};
 use super::mounts::{Plan, Point, PointKind};
 use super::namespaces::{Kind, Namespaces};
@@ -170,7 +168,7 @@ impl View {
         let failed = |object: &str, error: &dyn std::error::Error| {
             Failure::new(Step::Serve, object, chain(error))
         };
-        raise_descriptor_limit();
+        crate::sys::process::raise_descriptor_limit();
         let fs =
             Arc::new(PassthroughFs::new(self.file_system()?).map_err(|error| failed("", &error))?);
         let session = Session::start(Arc::clone(&fs), device, config)
@@ -261,13 +259,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// As many descriptors as are allowed: the soft limit protects programs that use select(2), which the server does not.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

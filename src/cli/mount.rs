@@ -95,7 +95,7 @@ fn serve(source: &Path, target: &Path, table: &MountTable, tell: bool) -> anyhow
     // Signals go to the thread that waits for them, so they are blocked before there are others.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block().context("cannot block signals")?;
-    raise_descriptor_limit();
+    crate::sys::process::raise_descriptor_limit();
     let root: OwnedFd = File::options()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
@@ -170,16 +170,6 @@ fn unmount_on_signal(signals: SigSet, target: PathBuf) -> io::Result<()> {
         .stack_size(256 << 10)
         .spawn(wait)
         .map(drop)
-}
-
-/// As many descriptors as are allowed: the soft limit protects programs that use select(2), which this one does not.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 /// Starts this program again in the background and waits until it serves.

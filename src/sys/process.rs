@@ -132,6 +132,17 @@ pub fn default_signal(signal: Signal) -> io::Result<()> {
         .map_err(io::Error::from)
 }
 
+/// Allows this process as many descriptors as it may have: the soft limit protects programs that use select(2), which none
+/// of ours does.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// What happened to a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
