@@ -170,7 +170,10 @@ pub fn attach(process: Pinned, source: Source, wishes: &Wishes) -> Result<Exit, 
     let tree = Tree::of_caller(source)?;
     let base = match &tree {
         Some(tree) => resolve_base(tree.root.as_fd(), &wishes.base)?,
-        None => resolve_base(Tree::of_host()?.root.as_fd(), &wishes.base)?,
+        None => {
+            let host = Tree::of_directory(Path::new("/"))?;
+            resolve_base(host.root.as_fd(), &wishes.base)?
+        }
     };
     let seen: Vec<Seen> = wishes
         .binds

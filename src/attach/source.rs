@@ -88,7 +88,11 @@ impl Tree {
         }
     }
 
-    fn of_directory(path: &Path) -> Result<Tree, Failure> {
+    /// Opens the tree below the directory `path` of the host.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn of_directory(path: &Path) -> Result<Tree, Failure> {
         let name = path.display().to_string();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(path, flags, Mode::empty())
